@@ -1,0 +1,308 @@
+#!/usr/bin/env bash
+# One speech language model for several tasks, from a corpus to scores. Usage: ./run.sh [--option value]...
+#
+# Stages: 1 data, 2 audio format, 3 features, 4 tokenizer, 5 statistics, 6 train, 7 decode, 8 score and RESULTS.md,
+#         9 pack, 10 upload. A stage that was stopped goes on where it was when it is called again.
+# For example: ./run.sh                                           everything but the upload
+#              ./run.sh --stage 6 --train_args "--max_epoch 3"    train, decode, score, pack
+#              ./run.sh --stage 7 --stop_stage 8                  decode and score
+#
+# Every option, with this recipe's value in brackets:
+
+# shellcheck source-path=SCRIPTDIR
+set -euo pipefail
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is needed" >&2; exit 1; }
+
+# Options
+# -- What runs, and where
+stage=1                # first stage to run
+stop_stage=9           # last stage to run; 10 uploads
+nj=4                   # parallel processes of stage 2
+ngpu=0                 # GPUs; 0 is the CPU
+nproc=1                # training processes when --ngpu is 0, one thread each
+python=                # the Python that runs the stages; empty: $PYTHON, or the environment of tools/
+dumpdir=dump           # folder of the formatted audio and features
+expdir=exp             # folder of the experiments
+# -- Data
+tasks=conf/tasks.yaml  # table of tasks
+train_sets=            # training sets, folders in data/, separated by blanks
+valid_sets=            # validation sets
+test_sets=             # test sets
+local_data_opts=       # options for local/data.sh
+audio_format=flac      # flac, wav or kaldi_ark
+fs=16000               # sampling rate of the formatted audio, in hertz
+min_duration=0.1       # shortest training and validation utterance, in seconds
+max_duration=30        # longest one
+skip_bad=false         # true: leave out unreadable audio and report it; false: it is an error
+# -- Features
+feats_type=raw         # raw, fbank or ssl
+feats_config=          # configuration of the features, for fbank and ssl
+feats_normalize=global_mvn # log-mel features by the training set's mean and variance; none for a pre-trained encoder
+# -- Tokenizer
+tokenizer_type=unigram # unigram, bpe, char, or llm (the LLM's own)
+vocab_size=100         # size of the vocabulary of unigram and bpe
+llm=                   # hub name or folder of the LLM, for tokenizer_type llm
+# -- Training
+train_config=conf/train.yaml # configuration of the model and its training
+train_args=            # more options for training, such as "--max_epoch 3"
+tag=                   # folder of the experiment in expdir; empty: made from configuration, features and tokenizer
+# -- Decoding and scores
+inference_config=conf/decode.yaml        # configuration of decoding
+inference_model=valid.acc.ave.pth        # which of the experiment's models decodes
+inference_tag=         # results go to decode_<tag>; empty: made from configuration and model
+decode_args=           # more options for decoding, such as "--batch_size 4"
+# -- Upload
+upload_repo=           # Hugging Face repository, user/name
+upload_private=false   # true: a private repository
+upload_args=           # more options for the upload, such as "--license cc-by-4.0 --dataset name"
+dry_run=false          # true: list what would be uploaded
+# End of options
+
+. utils/parse_options.sh
+parse_options "${BASH_SOURCE[0]}" "$@"
+
+log() { printf '%(%Y-%m-%dT%H:%M:%S)T %s\n' -1 "$*"; }
+
+# run <array of cmd.sh> <command>...: print a command, run it.
+run() {
+    local -n prefix=$1
+    shift
+    printf '+'
+    printf ' %q' "$@"
+    printf '\n'
+    "${prefix[@]}" "$@"
+}
+
+# module <array of cmd.sh> <command of harmonifuse_espnet.bin> <options>...
+module() { run "$1" "$PYTHON" -m "harmonifuse_espnet.bin.$2" "${@:3}"; }
+
+# need <stage> <the stage that makes it> <files>...
+need() {
+    local file
+    for file in "${@:3}"; do
+        [[ -s $file ]] || die "stage $1 needs $file, made by stage $2: ./run.sh --stage $2 --stop_stage $2"
+    done
+}
+
+# given <stage> <files>...: what the recipe itself brings along
+given() {
+    local file
+    for file in "${@:2}"; do [[ -s $file ]] || die "stage $1 needs $PWD/$file, which is part of the recipe"; done
+}
+
+one_of() {
+    local name=$1 value
+    for value in "${@:2}"; do [[ ${!name} == "$value" ]] && return; done
+    die "--$name is '${!name}', but must be one of: ${*:2}"
+}
+
+check_options() {
+    local name
+    for name in stage stop_stage nj ngpu nproc vocab_size fs; do
+        [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name is '${!name}', but must be a whole number"
+        printf -v "$name" %d "$((10#${!name}))"
+    done
+    ((stop_stage <= ${#titles[@]})) || stop_stage=${#titles[@]} # ESPnet users write 100 for "all"
+    ((stage >= 1 && stage <= stop_stage)) || die "no stage from $stage to $stop_stage; stages are 1 to ${#titles[@]}"
+    ((nj >= 1 && nproc >= 1)) || die "--nj and --nproc must be 1 or more"
+    one_of audio_format flac wav kaldi_ark
+    one_of feats_type raw fbank ssl
+    one_of feats_normalize global_mvn none
+    [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
+    one_of tokenizer_type unigram bpe char llm
+    for name in skip_bad upload_private dry_run; do one_of "$name" true false; done
+    [[ $tokenizer_type != llm || $llm ]] || die "--tokenizer_type llm needs --llm, the LLM's hub name or folder"
+    for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
+    for name in "${test_list[@]}"; do
+        [[ $name != train && $name != valid ]] || die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
+    done
+}
+
+set_names() {
+    local name=${inference_config##*/}
+    name=${name%.yaml}
+    name=${name#decode}
+    name=${name#_}
+    case $tokenizer_type in
+        llm) token_name=llm_${llm//\//_} ;;
+        char) token_name=char ;;
+        *) token_name=${tokenizer_type}_$vocab_size ;;
+    esac
+    token_dir=data/token_list/$token_name
+    token_file=$token_dir/tokens.txt
+    [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
+    feats=$dumpdir/$feats_type
+    stats=$expdir/stats_${feats_type}_$token_name
+    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name}
+    exp=$expdir/$tag
+    model=$exp/$inference_model
+    results=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}
+    if [[ $feats_type == raw ]]; then
+        feats_stage=2 speech=wav.scp speech_type=sound
+        [[ $audio_format != kaldi_ark ]] || speech_type=kaldi_ark
+    else
+        feats_stage=3 speech=feats.scp speech_type=kaldi_ark
+    fi
+}
+
+stage_1() {
+    local options name
+    read -ra options <<<"$local_data_opts"
+    given 1 local/data.sh
+    run train_cmd ./local/data.sh "${options[@]}"
+    for name in "${train_list[@]}" "${valid_list[@]}" "${test_list[@]}"; do
+        [[ -s data/$name/wav.scp ]] || die "local/data.sh made no data/$name, which --train_sets, --valid_sets or --test_sets name"
+    done
+}
+
+# format <dump set> <shortest> <longest> <sets>...
+format() {
+    local sets=("${@:4}")
+    sets=("${sets[@]/#/data/}")
+    need 2 1 "${sets[@]/%//wav.scp}"
+    module train_cmd format_audio --out_dir "$dumpdir/raw/$1" --audio_format "$audio_format" --sample_rate "$fs" \
+        --min_duration "$2" --max_duration "$3" --skip_bad "$skip_bad" --nj "$nj" "${sets[@]}"
+}
+
+stage_2() {
+    local name
+    format train "$min_duration" "$max_duration" "${train_list[@]}"
+    format valid "$min_duration" "$max_duration" "${valid_list[@]}"
+    for name in "${test_list[@]}"; do format "$name" 0 inf "$name"; done
+}
+
+stage_3() {
+    local name options=()
+    if [[ $feats_type == raw ]]; then
+        log "Nothing to do: --feats_type raw trains on the audio itself"
+        return
+    fi
+    if [[ $feats_config ]]; then
+        given 3 "$feats_config"
+        options=(--config "$feats_config")
+    fi
+    for name in train valid "${test_list[@]}"; do
+        need 3 2 "$dumpdir/raw/$name/wav.scp"
+        module train_cmd extract_features --feats_type "$feats_type" --data_dir "$dumpdir/raw/$name" \
+            --out_dir "$feats/$name" --ngpu "$((ngpu > 0))" "${options[@]}"
+    done
+}
+
+stage_4() {
+    local options=(--vocab_size "$vocab_size" --model_type "$tokenizer_type")
+    [[ $tokenizer_type != llm ]] || options=(--llm "$llm")
+    given 4 "$tasks"
+    need 4 2 "$dumpdir/raw/train/text"
+    module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" --out_dir "$token_dir" "${options[@]}"
+}
+
+stage_5() {
+    local name options
+    given 5 "$tasks" "$train_config"
+    need 5 4 "$token_file"
+    for name in train valid; do
+        options=()
+        [[ $name == valid || $feats_normalize == none ]] || options=(--feats_stats true)
+        need 5 "$feats_stage" "$feats/$name/$speech"
+        module train_cmd collect_stats --data_dir "$feats/$name" --tokenizer "$token_dir" --tasks "$tasks" \
+            --out_dir "$stats/$name" --train_config "$train_config" --feats_type "$feats_type" "${options[@]}"
+    done
+}
+
+stage_6() {
+    local name extra launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
+    local options=(--config "$train_config" --tasks "$tasks" --tokenizer "$token_dir" --output_dir "$exp" --ngpu "$ngpu")
+    given 6 "$tasks" "$train_config"
+    need 6 4 "$token_file"
+    for name in train valid; do
+        need 6 "$feats_stage" "$feats/$name/$speech" "$feats/$name/text" "$feats/$name/utt2task"
+        need 6 5 "$stats/$name/speech_shape" "$stats/$name/text_shape"
+        options+=(
+            "--${name}_data_path_and_name_and_type" "$feats/$name/$speech,speech,$speech_type"
+            "--${name}_data_path_and_name_and_type" "$feats/$name/text,text,text"
+            "--${name}_data_path_and_name_and_type" "$feats/$name/utt2task,task,text"
+            "--${name}_shape_file" "$stats/$name/speech_shape"
+            "--${name}_shape_file" "$stats/$name/text_shape"
+        )
+    done
+    options+=(--resume true)
+    if [[ $feats_normalize == global_mvn ]]; then
+        need 6 5 "$stats/train/feats_stats.npz"
+        options+=(--feats_stats "$stats/train/feats_stats.npz")
+    fi
+    if ((ngpu == 0 && nproc > 1)); then
+        export OMP_NUM_THREADS=1
+        launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$nproc" -m harmonifuse_espnet.bin.train)
+        options+=(--multiprocessing_distributed false --dist_backend gloo)
+    elif ((ngpu > 1)); then
+        options+=(--multiprocessing_distributed true)
+    fi
+    read -ra extra <<<"$train_args"
+    mkdir -p "$exp"
+    log "Log: $exp/train.log"
+    run cuda_cmd "${launch[@]}" "${options[@]}" "${extra[@]}" 2>&1 | tee -a "$exp/train.log"
+}
+
+stage_7() {
+    local name extra
+    given 7 "$inference_config"
+    need 7 6 "$exp/config.yaml" "$model"
+    read -ra extra <<<"$decode_args"
+    for name in "${test_list[@]}"; do
+        need 7 "$feats_stage" "$feats/$name/$speech"
+        module decode_cmd decode --train_config "$exp/config.yaml" --model_file "$model" --data_dir "$feats/$name" \
+            --out_dir "$results/$name" --config "$inference_config" --ngpu "$((ngpu > 0))" --feats_type "$feats_type" "${extra[@]}"
+    done
+}
+
+stage_8() {
+    local name
+    given 8 "$tasks"
+    for name in "${test_list[@]}"; do
+        need 8 2 "$dumpdir/raw/$name/text"
+        need 8 7 "$results/$name/text"
+        module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$results/$name"
+    done
+    module train_cmd write_results --exp_dir "$exp" --train_config "$train_config" --out RESULTS.md
+}
+
+stage_9() {
+    local options=()
+    need 9 6 "$exp/config.yaml" "$model"
+    [[ ! -s RESULTS.md ]] || options=(--readme RESULTS.md)
+    module train_cmd pack --train_config "$exp/config.yaml" --model_file "$model" --out "$exp/model.zip" "${options[@]}"
+}
+
+stage_10() {
+    local extra
+    [[ $upload_repo ]] || die "stage 10 needs --upload_repo user/name, the Hugging Face repository"
+    need 10 9 "$exp/model.zip"
+    read -ra extra <<<"$upload_args"
+    module train_cmd upload --packed "$exp/model.zip" --repo "$upload_repo" --private "$upload_private" \
+        --dry_run "$dry_run" "${extra[@]}"
+}
+
+# The last word, whatever happened.
+finish() {
+    local status=$?
+    ((status == 0)) || log "Stage $current (${titles[current]}) stopped here; to go on from it: ./run.sh --stage $current" >&2
+}
+
+titles=([1]=data [2]="audio format" [3]=features [4]=tokenizer [5]=statistics [6]=train [7]=decode [8]=score [9]=pack [10]=upload)
+read -ra train_list <<<"$train_sets"
+read -ra valid_list <<<"$valid_sets"
+read -ra test_list <<<"$test_sets"
+check_options
+set_names
+export PYTHON=${python:-${PYTHON:-}}
+. ./path.sh
+. ./cmd.sh
+SECONDS=0
+current=$stage
+trap finish EXIT
+for ((current = stage; current <= stop_stage; current++)); do
+    log "Stage $current: ${titles[current]}"
+    "stage_$current"
+done
+current=$stop_stage
+log "Stages $stage to $stop_stage done in $SECONDS s"

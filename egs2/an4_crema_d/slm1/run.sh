@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Real speech that anyone may download: AN4 to transcribe, CREMA-D to name the emotion, one model for both.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+exec ./slm.sh \
+    --nj 2 --nproc 2 \
+    --train_sets "train_an4 train_crema_d" \
+    --valid_sets "dev_an4 dev_crema_d" \
+    --test_sets "test_an4 test_crema_d" \
+    --train_config conf/train.yaml \
+    --inference_config conf/decode.yaml \
+    --vocab_size 100 \
+    "$@"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The embedded recipe: synthetic read and acted speech, one model that transcribes and names the emotion, minutes on a CPU.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+exec ./slm.sh \
+    --nj 2 --nproc 2 \
+    --train_sets "train_asr train_ser" \
+    --valid_sets "dev_asr dev_ser" \
+    --test_sets "test_asr test_ser_sentences test_ser_voices" \
+    --train_config conf/train.yaml \
+    --inference_config conf/decode.yaml \
+    --vocab_size 100 \
+    "$@"

@@ -1,0 +1,14 @@
+"""HarmoniFuse (arXiv 2509.18570): one speech language model for speech recognition, emotion recognition and more.
+
+Read in the order of the data: ``corpora``, ``audio``, ``features``, ``tokenizer``, ``preprocessor``, ``iterator``;
+``frontend``, ``layer_weights``, ``gate``, ``connector``, ``splice``, ``decoder``, ``fusion``, and ``model``, which
+joins them; ``generation``, ``speech2text``, ``metrics``, ``results``. ``task`` hands all of it to ESPnet's trainer.
+
+Shape letters, the same in every docstring:
+    B batch, N samples, T encoder frames, D encoder width, L encoder layers, C width after the gate,
+    S spliced positions (prompt, speech and answer), P prompt tokens, U answer tokens,
+    V language model width, M language model layers, K labels, W vocabulary size.
+Masks are True where a position is valid.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,163 @@
+"""Stage 7: a trained model's answers to every utterance of a dump folder.
+
+Writes `text` (transcripts, labels), `ctc_text` (the CTC head's greedy path, for tasks that answer with text),
+`label_probs.jsonl` (every label's probability) and `selection.json` (the layers that each task selects). A call that
+was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from harmonifuse_espnet.audio import read_audio
+from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.progress import progress
+
+if TYPE_CHECKING:
+    from harmonifuse_espnet.speech2text import Speech2Text
+
+PARTIAL = "answers.partial.jsonl"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonifuse_espnet.bin.decode",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", help="YAML file with values for the options below")
+    parser.add_argument("--train_config", required=True, help="config.yaml of the experiment")
+    parser.add_argument("--model_file", required=True, help="checkpoint of the experiment")
+    parser.add_argument("--data_dir", required=True, help="dump folder of a test set")
+    parser.add_argument("--out_dir", required=True, help="where the answers go")
+    parser.add_argument("--feats_type", default="raw", choices=["raw", "fbank", "ssl"], help="what the dump holds")
+    parser.add_argument(
+        "--batch_size", type=int, default=16, help="utterances at a time; the answers don't depend on it"
+    )
+    parser.add_argument("--ngpu", type=int, default=0, help="0 for the CPU, 1 for a GPU")
+    parser.add_argument("--max_length_ratio", type=float, default=1.0, help="most tokens for each connector frame")
+    parser.add_argument(
+        "--generate", type=yaml.safe_load, default={}, help="arguments of Hugging Face's generate: '{num_beams: 4}'"
+    )
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Decode a test set."""
+    args = _parse(cmd)
+    logging.basicConfig(level=logging.WARNING)
+    with friendly_errors():
+        data_dir, out_dir = Path(args.data_dir), Path(args.out_dir)
+        speech = read_table(data_dir / ("wav.scp" if args.feats_type == "raw" else "feats.scp"))
+        lengths = read_table(data_dir / ("utt2num_samples" if args.feats_type == "raw" else "utt2num_frames"))
+        tasks = read_table(data_dir / "utt2task")
+        done = _resume(out_dir / PARTIAL, _identity(args))
+        by_length = sorted(speech, key=lambda utterance: (-int(lengths[utterance]), utterance))
+        batches = [by_length[start : start + args.batch_size] for start in range(0, len(by_length), args.batch_size)]
+        left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
+        from harmonifuse_espnet.speech2text import Speech2Text
+
+        device = "cuda" if args.ngpu else "cpu"
+        model = Speech2Text(args.train_config, args.model_file, device, args.max_length_ratio, args.generate)
+        with (out_dir / PARTIAL).open("a", encoding="utf-8") as partial:
+            for batch in progress(left, len(left), "batches"):
+                for utterance, answer in _answers(model, batch, speech, tasks, args.feats_type):
+                    done[utterance] = answer
+                    partial.write(json.dumps({"id": utterance, **answer}) + "\n")
+                partial.flush()
+        _write(out_dir, {utterance: done[utterance] for utterance in speech}, model, sorted(set(tasks.values())))
+        print(f"{out_dir}: {len(speech)} answers")
+
+
+def _parse(cmd: Sequence[str] | None) -> argparse.Namespace:
+    parser = get_parser()
+    config = parser.parse_known_args(cmd)[0].config
+    if config is not None:
+        with friendly_errors():
+            values = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+            unknown = sorted(set(values) - {action.dest for action in parser._actions})
+            if unknown:
+                raise ValueError(f"{config}: unknown options {unknown}; see --help")
+        parser.set_defaults(**values)
+    return parser.parse_args(cmd)
+
+
+def _identity(args: argparse.Namespace) -> dict[str, Any]:
+    """What partial answers must have been made with to be taken over."""
+    stat = Path(args.model_file).stat() if Path(args.model_file).exists() else None
+    made = {"model_file": args.model_file, "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
+    return {**made, "data_dir": args.data_dir, "ratio": args.max_length_ratio, "generate": args.generate}
+
+
+def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Answers of a call that was cut short, if it was the same call; else a new file that begins with who makes it."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [json.loads(line) for line in lines if line.endswith("\n")]
+    kept = whole[1:] if whole and whole[0] == identity else []
+    content = "".join(json.dumps(entry) + "\n" for entry in [identity, *kept])
+    write_files(path.parent, {path.name: content})
+    return {entry.pop("id"): entry for entry in kept}
+
+
+def _answers(
+    model: Speech2Text, batch: Sequence[str], speech: Mapping[str, str], tasks: Mapping[str, str], feats_type: str
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    from harmonifuse_espnet.preprocessor import collate
+
+    examples = [
+        (
+            utterance,
+            model.preprocess(utterance, {"speech": _load(speech[utterance], feats_type), "task": tasks[utterance]}),
+        )
+        for utterance in batch
+    ]
+    answers = model.answer_batch(collate(examples)[1])
+    return [(utterance, asdict(answer)) for utterance, answer in zip(batch, answers, strict=True)]
+
+
+def _load(location: str, feats_type: str) -> np.ndarray:
+    if feats_type == "raw":
+        return read_audio(location)[0]
+    import kaldiio
+
+    return kaldiio.load_mat(location)
+
+
+def _write(out_dir: Path, answers: Mapping[str, Mapping[str, Any]], model: Speech2Text, tasks: Sequence[str]) -> None:
+    contents = {
+        "selection.json": json.dumps(
+            {**model.parameters(), "tasks": {task: model.selection(task) for task in tasks}}, indent=1
+        )
+        + "\n",
+        "text": _table((utterance, answer["text"]) for utterance, answer in answers.items()),
+    }
+    ctc = {utterance: answer["ctc_text"] for utterance, answer in answers.items() if answer["ctc_text"] is not None}
+    probs = {utterance: answer["label_probs"] for utterance, answer in answers.items() if answer["label_probs"]}
+    if ctc:
+        contents["ctc_text"] = _table(ctc.items())
+    if probs:
+        lines = [json.dumps({"id": utterance, "probs": row}) for utterance, row in probs.items()]
+        contents["label_probs.jsonl"] = "\n".join(lines) + "\n"
+    write_files(out_dir, contents)
+    (out_dir / PARTIAL).unlink()
+
+
+def _table(rows: Iterable[tuple[str, str]]) -> str:
+    """Kaldi's two columns; blanks and newlines within an answer become single blanks."""
+    return "".join(f"{key} {' '.join(value.split())}\n" for key, value in rows)
+
+
+if __name__ == "__main__":
+    main()

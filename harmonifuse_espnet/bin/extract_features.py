@@ -1,0 +1,77 @@
+"""Stage 3: dump features in place of the waveform, for people who train many heads on one small corpus.
+
+`fbank` dumps log-mel frames, `ssl` the chosen layers of a frozen encoder (train with `frontend: precomputed`). A call
+that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.progress import progress
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonifuse_espnet.bin.extract_features",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--feats_type", required=True, choices=["fbank", "ssl"], help="what to dump")
+    parser.add_argument("--data_dir", required=True, help="dump folder of stage 2")
+    parser.add_argument("--out_dir", required=True, help="feature folder to write")
+    parser.add_argument(
+        "--config",
+        help="YAML file: 'n_mels' for fbank; 'frontend_conf' (of the huggingface frontend) and 'layers' for ssl",
+    )
+    parser.add_argument("--ngpu", type=int, default=0, help="0 for the CPU, 1 for a GPU (ssl)")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Dump the features of one folder."""
+    args = get_parser().parse_args(cmd)
+    with friendly_errors():
+        conf = yaml.safe_load(Path(args.config).read_text(encoding="utf-8")) if args.config else {}
+        print(extract(args.feats_type, Path(args.data_dir), Path(args.out_dir), conf, "cuda" if args.ngpu else "cpu"))
+
+
+def extract(feats_type: str, data_dir: Path, out_dir: Path, conf: dict[str, Any], device: str) -> str:
+    """Dump; returns what was done.
+
+    Raises:
+        FileNotFoundError: if the dump folder of stage 2 is not complete.
+        ValueError: if ``conf`` has an option that the extractor does not.
+        OSError: if ``out_dir`` cannot be written.
+    """
+    from harmonifuse_espnet.features import SHARD_SIZE, FbankExtractor, SSLExtractor, dump_features
+
+    known = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}[feats_type]
+    if set(conf) - known or (feats_type == "ssl" and "frontend_conf" not in conf):
+        raise ValueError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(known)}")
+    tables = {name: read_table(data_dir / name) for name in ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task")}
+    wav_scp = tables.pop("wav.scp")
+    extractor = FbankExtractor(**conf) if feats_type == "fbank" else SSLExtractor(**conf, device=device)
+    entries: dict[str, tuple[str, int]] = {}
+    count = -(-len(wav_scp) // SHARD_SIZE)
+    shards = dump_features(wav_scp, extractor, out_dir / "data", {"feats_type": feats_type, **conf})
+    for shard in progress(shards, count, "shards"):
+        entries.update(shard)
+    contents = {name: "".join(f"{key} {value}\n" for key, value in table.items()) for name, table in tables.items()}
+    contents["utt2num_frames"] = "".join(f"{key} {frames}\n" for key, (_, frames) in sorted(entries.items()))
+    contents["feats.scp"] = "".join(f"{key} {location}\n" for key, (location, _) in sorted(entries.items()))
+    write_files(out_dir, contents)
+    return f"{out_dir}: {feats_type} features of {len(entries)} utterances"
+
+
+if __name__ == "__main__":
+    main()

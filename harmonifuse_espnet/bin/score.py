@@ -1,0 +1,168 @@
+"""Stage 8, first half: score the answers to one test set, task by task."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.metrics import label_scores, matching_ids, text_scores
+from harmonifuse_espnet.prompts import SpeechTask, build_tasks, load_tasks
+
+SUM_TOLERANCE = 1e-3
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harmonifuse_espnet.bin.score",
+        description="Compare the answers in a decode folder with the data's and write <decode_dir>/score.json.",
+    )
+    parser.add_argument("--data_dir", required=True, help="the test set: a folder with text and utt2task")
+    parser.add_argument("--decode_dir", required=True, help="what decode wrote: text, ctc_text and label_probs.jsonl")
+    parser.add_argument("--tasks", required=True, help="the table of tasks, conf/tasks.yaml")
+    return parser
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Write ``score.json`` and print a line for each task and kind of answer."""
+    args = get_parser().parse_args(cmd)
+    with friendly_errors():
+        scores = score(Path(args.data_dir), Path(args.decode_dir), build_tasks(load_tasks(args.tasks)))
+        write_files(args.decode_dir, {"score.json": json.dumps(scores, indent=1, ensure_ascii=False) + "\n"})
+        print("\n".join(summary(scores)))
+
+
+def score(data_dir: Path, decode_dir: Path, tasks: Mapping[str, SpeechTask]) -> dict[str, Any]:
+    """The scores of every task that the test set has; ``llm`` scores ``text``, ``ctc`` scores ``ctc_text`` if there.
+
+    Raises:
+        FileNotFoundError: if a file is missing; says which stage makes it.
+        ValueError: if ids differ between the files, a task is unknown, an answer is not one of its task's labels, or
+            the label probabilities do not sum to 1 or contradict the answer.
+    """
+    for path, stage in ((data_dir / "text", 2), (data_dir / "utt2task", 2), (decode_dir / "text", 7)):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; stage {stage} makes it")
+    references, names = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
+    with _naming(data_dir / "utt2task"):
+        matching_ids(references, names)
+        unknown = sorted(set(names.values()) - set(tasks))
+        if unknown:
+            raise ValueError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
+    task_of = {key: tasks[name] for key, name in names.items()}
+    answers = _read_answers(decode_dir, task_of)
+    scores = {}
+    for task in (task for name, task in tasks.items() if name in set(names.values())):
+        expected = {key: text for key, text in references.items() if names[key] == task.name}
+        by_kind = {}
+        for kind, (path, answer_of) in answers.items():
+            if kind == "llm" or task.answer == "text":
+                with _naming(path):
+                    by_kind[kind] = _score_task(task, expected, {key: answer_of[key] for key in expected})
+        scores[task.name] = {"answer": task.answer, "utterances": len(expected), "scores": by_kind}
+    return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}
+
+
+def check_label_probs(path: Path, task_of: Mapping[str, SpeechTask], answers: Mapping[str, str]) -> None:
+    """Check that ``label_probs.jsonl`` fits the answers.
+
+    Args:
+        path: Lines of ``{"id": ..., "probs": {label: probability}}``.
+        task_of: The task of every utterance that is answered by a label.
+        answers: The answer to every utterance.
+
+    Raises:
+        ValueError: if an utterance is missing, unknown or there twice, if its labels are not its task's, if its
+            probabilities do not sum to 1, or if another label than the answer is the most probable.
+    """
+    seen = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        with _naming(f"{path}:{number}"):
+            key, probs = _parse_probs(line)
+            if key in seen or key not in task_of:
+                raise ValueError(f"'{key}' is {'there twice' if key in seen else 'no utterance of a label task'}")
+            seen.add(key)
+            labels = task_of[key].labels
+            if set(probs) != set(labels):
+                raise ValueError(f"'{key}' has the labels {', '.join(probs)}, its task has {', '.join(labels)}")
+            total, best = sum(probs.values()), max(probs, key=lambda label: probs[label])
+            if not abs(total - 1.0) <= SUM_TOLERANCE:
+                raise ValueError(f"the probabilities of '{key}' sum to {total:.6f}, not to 1; decode again")
+            if probs.get(answers[key], 0.0) < probs[best]:
+                raise ValueError(f"the most probable label of '{key}' is {best}, its answer is '{answers[key]}'")
+    lacking = sorted(set(task_of) - seen)
+    if lacking:
+        raise ValueError(
+            f"{path}: lacks {len(lacking)} of {len(task_of)} utterances, first '{lacking[0]}'; decode again"
+        )
+
+
+def summary(scores: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each task and kind of answer."""
+    for name, task in scores["tasks"].items():
+        for kind, score in task["scores"].items():
+            if task["answer"] == "text":
+                counts = "{substitutions} sub, {deletions} del, {insertions} ins in {words} words".format(**score)
+                line = f"WER {score['wer']:.1f} %  CER {score['cer']:.1f} %  ({counts})"
+            else:
+                line = f"WA {score['wa']:.1f} %  UA {score['ua']:.1f} %  macro F1 {score['macro_f1']:.1f} %"
+            yield f"{scores['test_set']}  {name} ({kind})  {line}  {task['utterances']} utterances"
+
+
+def _read_answers(decode_dir: Path, task_of: Mapping[str, SpeechTask]) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Kind of answer -> its file and the answers, checked to be to the right utterances."""
+    answers = {"llm": (decode_dir / "text", _read_hypotheses(decode_dir / "text"))}
+    with _naming(decode_dir / "text"):
+        matching_ids(dict.fromkeys(task_of, ""), answers["llm"][1])
+    ctc, probs = decode_dir / "ctc_text", decode_dir / "label_probs.jsonl"
+    if ctc.is_file():
+        answers["ctc"] = ctc, _read_hypotheses(ctc)
+        with _naming(ctc):
+            matching_ids({key: "" for key, task in task_of.items() if task.answer == "text"}, answers["ctc"][1])
+    if probs.is_file():
+        labelled = {key: task for key, task in task_of.items() if task.answer == "label"}
+        check_label_probs(probs, labelled, answers["llm"][1])
+    return answers
+
+
+def _read_hypotheses(path: Path) -> dict[str, str]:
+    """Like ``read_table``, but an answer may be empty: the model said nothing."""
+    with open(path, encoding="utf-8") as lines:
+        rows = [line.rstrip("\r\n").partition(" ") for line in lines]
+    answers = {key: text.strip() for key, _, text in rows}
+    if len(answers) < len(rows):
+        raise ValueError(f"{path}: {len(rows)} lines but {len(answers)} utterances; decode again")
+    return answers
+
+
+def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
+    try:
+        entry = json.loads(line)
+        return str(entry["id"]), {str(label): float(value) for label, value in entry["probs"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
+
+
+def _score_task(task: SpeechTask, references: Mapping[str, str], answers: Mapping[str, str]) -> dict[str, Any]:
+    if task.answer == "text":
+        return text_scores(references, answers)
+    return label_scores(references, answers, list(task.labels))
+
+
+@contextmanager
+def _naming(where: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""A small Conformer (Gulati et al., 2020, arXiv:2005.08100) whose outputs do not depend on padding.
+
+Every operation that looks along time sees zeros beyond an utterance's end, so an utterance has the same output alone
+and in a batch. Positions enter through rotary embeddings (Su et al., 2021, arXiv:2104.09864).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Mask (B, size), True at the first ``lengths[b]`` positions of row b.
+
+    Example:
+        >>> length_mask(torch.tensor([1, 3]), 3).tolist()
+        [[True, False, False], [True, True, True]]
+    """
+    return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
+
+
+class ConvSubsampling(nn.Module):
+    """Features (B, T, F) -> (B, T / 4, D): two strided convolutions along time, masked after each."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [nn.Conv1d(features, width, 3, stride=2, padding=1), nn.Conv1d(width, width, 3, stride=2, padding=1)]
+        )
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(ceil(T / 2) / 2), D) and its lengths."""
+        hidden = features
+        for conv in self.convs:
+            lengths = (lengths + 1) // 2
+            hidden = F.gelu(conv(hidden.transpose(1, 2))).transpose(1, 2)
+            hidden = hidden * length_mask(lengths, hidden.size(1))[..., None]
+        return hidden, lengths
+
+
+class ConformerBlock(nn.Module):
+    """Half feed-forward, self-attention, convolution, half feed-forward, LayerNorm: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.feedforward_in = FeedForward(width, feedforward, dropout)
+        self.attention = RotaryAttention(width, heads, dropout)
+        self.convolution = Convolution(width, kernel_size, dropout)
+        self.feedforward_out = FeedForward(width, feedforward, dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        hidden = hidden + 0.5 * self.feedforward_in(hidden)
+        hidden = hidden + self.attention(hidden, mask)
+        hidden = hidden + self.convolution(hidden, mask)
+        hidden = hidden + 0.5 * self.feedforward_out(hidden)
+        return self.norm(hidden)
+
+
+class FeedForward(nn.Sequential):
+    """LayerNorm, expansion, SiLU, projection: (..., D) -> (..., D)."""
+
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, inner),
+            nn.SiLU(),
+            nn.Linear(inner, width),
+            nn.Dropout(dropout),
+        )
+
+
+class RotaryAttention(nn.Module):
+    """Pre-norm multi-head self-attention with rotary positions; padded keys are never attended."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % (2 * heads):
+            raise ValueError(f"width {width} must be a multiple of twice the number of heads, {heads}")
+        self.heads, self.dropout = heads, dropout
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        half = width // heads // 2
+        self.register_buffer("frequencies", 10000.0 ** (-torch.arange(half) / half), persistent=False)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        query, key, value = self.qkv(self.norm(hidden)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        angles = torch.arange(hidden.size(1), device=hidden.device)[:, None] * self.frequencies
+        context = F.scaled_dot_product_attention(
+            _rotate(query, angles),
+            _rotate(key, angles),
+            value,
+            attn_mask=mask[:, None, None, :],
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        return F.dropout(self.out(context.transpose(1, 2).flatten(2)), self.dropout, self.training)
+
+
+class Convolution(nn.Module):
+    """Pre-norm gated depthwise convolution along time; LayerNorm in place of BatchNorm."""
+
+    def __init__(self, width: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.inner_norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        gated = F.glu(self.expand(self.norm(hidden)), dim=-1) * mask[..., None]
+        mixed = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        return self.dropout(self.project(F.silu(self.inner_norm(mixed))))
+
+
+def _rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate the two halves of ``x`` (B, heads, T, 2H) by ``angles`` (T, H)."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

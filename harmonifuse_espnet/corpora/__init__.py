@@ -1,0 +1,5 @@
+"""Corpora as they are released -> Kaldi data folders: ``datadir.py``, and one file a corpus.
+
+A corpus is a module with ``TASK`` (the task that its utterances belong to by default), ``add_arguments(parser)`` for
+its own options, and ``prepare(corpus_dir, **options)``, which reads the release and returns each set's utterances.
+"""

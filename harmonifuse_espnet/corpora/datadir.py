@@ -1,0 +1,147 @@
+"""Kaldi data folders: ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and ``utt2task``, sorted by id, UTF-8."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLES = ("text", "utt2spk", "utt2task")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance of a data folder.
+
+    Attributes:
+        id: Its name, without blanks or slashes, unique in everything that is trained or tested together.
+        audio: Path of its audio file (or ``ark:offset`` in a dump folder).
+        text: The answer: words for a text task, the label for a label task.
+        speaker: Who speaks, without blanks.
+        task: The task's name in the table of tasks.
+    """
+
+    id: str
+    audio: str
+    text: str
+    speaker: str
+    task: str
+
+
+def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
+    """The corpus folder as an absolute path, links kept.
+
+    Raises:
+        FileNotFoundError: if it is no folder; names it, what was ``expected`` inside, and the ``remedy``.
+    """
+    root = Path(os.path.abspath(corpus_dir))
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such corpus folder; expected one that holds {expected}. {remedy}")
+    return root
+
+
+def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
+    """Write a data folder and return its number of utterances; every file is complete or absent.
+
+    Raises:
+        ValueError: on no utterances, a repeated id, an empty text, or a name that a table cannot carry.
+        OSError: if the folder cannot be written (read-only, disk full).
+    """
+    out_dir = Path(out_dir)
+    rows = sorted(utterances, key=lambda utterance: utterance.id)
+    _check(rows, out_dir)
+    speakers: dict[str, list[str]] = {}
+    for row in rows:
+        speakers.setdefault(row.speaker, []).append(row.id)
+    tables = {
+        "text": [(row.id, row.text) for row in rows],
+        "utt2spk": [(row.id, row.speaker) for row in rows],
+        "spk2utt": [(speaker, " ".join(ids)) for speaker, ids in sorted(speakers.items())],
+        "utt2task": [(row.id, row.task) for row in rows],
+        "wav.scp": [(row.id, row.audio) for row in rows],
+    }
+    _write_tables(out_dir, tables)
+    return len(rows)
+
+
+def read_table(path: str | Path) -> dict[str, str]:
+    """Read a two-column Kaldi table: key, blank, the rest of the line.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: on a line without a value or a repeated key (with file:line), or if it is not UTF-8.
+    """
+    table: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                key, *value = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
+                if not value:
+                    raise ValueError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}")
+                if key in table:
+                    raise ValueError(f"{path}:{number}: '{key}' is there twice; every key may occur once")
+                table[key] = value[0]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error}); convert it with iconv") from error
+    return table
+
+
+def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
+    """Read a data folder; ``audio`` names the file that lists the audio or the features.
+
+    Raises:
+        FileNotFoundError: if the folder or one of its files is missing.
+        ValueError: if the files do not have the same ids; says which file lacks which.
+    """
+    path = Path(path)
+    names = (audio, *TABLES)
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{path}: not a complete data folder, it lacks {', '.join(missing)}; prepare it again")
+    tables = {name: read_table(path / name) for name in names}
+    everyone = set().union(*tables.values())
+    for name, table in tables.items():
+        lacking = sorted(everyone - set(table))
+        if lacking:
+            owner = next(other for other in names if lacking[0] in tables[other])
+            raise ValueError(
+                f"{path / name}: lacks {len(lacking)} of {len(everyone)} utterances, first '{lacking[0]}', "
+                f"which {owner} has; prepare the folder again"
+            )
+    scp, text, speaker, task = tables.values()
+    return [Utterance(key, scp[key], text[key], speaker[key], task[key]) for key in sorted(everyone)]
+
+
+def _check(rows: list[Utterance], out_dir: Path) -> None:
+    if not rows:
+        raise ValueError(f"{out_dir}: no utterances to write; check the corpus folder and the options")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and before.id == row.id:
+            raise ValueError(f"{out_dir}: utterance '{row.id}' is there twice: {before.audio} and {row.audio}")
+        for name, value in (("id", row.id), ("speaker", row.speaker), ("task", row.task)):
+            if not value or re.search(r"\s|/", value):
+                raise ValueError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or has a blank or a slash in it")
+        for name, value in (("text", row.text), ("audio path", row.audio)):
+            if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
+                raise ValueError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or does not fit on one line")
+
+
+def _write_tables(out_dir: Path, tables: dict[str, list[tuple[str, str]]]) -> None:
+    temporary = {name: out_dir / f".{name}.{os.getpid()}" for name in tables}
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            for name, rows in tables.items():
+                text = "".join(f"{key} {value}\n" for key, value in rows)
+                temporary[name].write_text(text, encoding="utf-8", newline="\n")
+            for name in tables:
+                os.replace(temporary[name], out_dir / name)
+        finally:
+            for path in temporary.values():
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{out_dir}: cannot write the data folder: {error.strerror}; free space or choose another"
+        ) from error

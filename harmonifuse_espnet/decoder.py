@@ -1,0 +1,109 @@
+"""The language model: any Hugging Face causal LM, whole or with LoRA, giving every layer's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
+
+
+class HuggingFaceDecoder(nn.Module):
+    """A causal language model that is fed embeddings.
+
+    Args:
+        model: Name on the hub or a folder; its weights are loaded. None with ``config`` for random weights.
+        config: ``{"model_type": "qwen2", "hidden_size": ...}``, the fields of the Hugging Face configuration.
+        vocab_size: The tokenizer's size, which a random model takes and a pre-trained one must reach.
+        lora: Arguments of ``peft.LoraConfig`` (``r``, ``lora_alpha``, ``target_modules``, ...); the rest is frozen.
+        freeze: Train nothing of the language model but LoRA.
+
+    Raises:
+        ValueError: if not exactly one of ``model`` and ``config`` is given, or the tokenizer has more tokens than the
+            model has embeddings.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        model: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        lora: Mapping[str, Any] | None = None,
+        freeze: bool = False,
+    ) -> None:
+        super().__init__()
+        if (model is None) == (config is None):
+            raise ValueError(f"decoder_conf needs either 'model' or 'config', got model={model}, config={config}")
+        if model is not None:
+            self.llm = AutoModelForCausalLM.from_pretrained(model)
+        else:
+            fields = {**dict(config or {}), "vocab_size": vocab_size}
+            self.llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields))
+        if self.llm.config.vocab_size < vocab_size:
+            raise ValueError(
+                f"the tokenizer has {vocab_size} tokens, the language model {model} has embeddings for "
+                f"{self.llm.config.vocab_size}; use its own tokenizer (stage 4 with --tokenizer_type llm)"
+            )
+        self.num_layers = self.llm.config.num_hidden_layers
+        self.hidden_size = self.llm.config.hidden_size
+        if freeze or lora:
+            self.llm.requires_grad_(False)
+        if lora:
+            self._add_lora(lora)
+        self.restorable = model is not None
+
+    def _add_lora(self, lora: Mapping[str, Any]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        inject_adapter_in_model(LoraConfig(**lora), self.llm)
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The Transformer without the head."""
+        return self.llm.get_decoder()
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """The norm that the Transformer applies to its last layer.
+
+        Raises:
+            ValueError: if the architecture names it in a way that is not known here.
+        """
+        for name in ("norm", "final_layernorm", "final_layer_norm", "ln_f"):
+            if hasattr(self.backbone, name):
+                return getattr(self.backbone, name)
+        raise ValueError(f"{type(self.backbone).__name__} has no final norm under a known name; use fusion: last")
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, X) -> embeddings (B, X, V)."""
+        return self.llm.get_input_embeddings()(tokens)
+
+    def forward(
+        self, embeds: Tensor, mask: Tensor, position_ids: Tensor, cache: Cache | None = None, use_cache: bool = False
+    ) -> tuple[tuple[Tensor, ...], Cache | None]:
+        """Run the Transformer.
+
+        Args:
+            embeds: (B, S, V).
+            mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True where valid.
+            position_ids: (B, S).
+            cache: Keys and values of S0 earlier positions.
+            use_cache: Whether to return a cache.
+
+        Returns:
+            M states (B, S, V), the last one after the final norm, and the cache.
+        """
+        output = self.backbone(
+            inputs_embeds=embeds,
+            attention_mask=mask.long(),
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=use_cache,
+            output_hidden_states=True,
+        )
+        return output.hidden_states[1:], output.past_key_values
+
+    def head(self, fused: Tensor) -> Tensor:
+        """Fused states (..., V) -> logits (..., W)."""
+        return self.llm.get_output_embeddings()(fused)

@@ -1,0 +1,78 @@
+"""Component gates: which part of what the encoder heard a task gets to see.
+
+Two projections of the weighted encoder layers, a linguistic and a paralinguistic one, mixed by a gate computed from the
+task's prompt and the frame. HarmoniFuse (arXiv 2509.18570) names the component-selective encoder; this form is ours.
+The weighting of the layers before it is in ``layer_weights.py``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from harmonifuse_espnet.conformer import length_mask
+
+
+class Projection(nn.Module):
+    """No gate: one projection of the selected layers, ``z_t = A(h_t)``."""
+
+    def __init__(self, input_size: int, output_size: int, query_size: int, num_tasks: int) -> None:
+        super().__init__()
+        self.linguistic = nn.Linear(input_size, output_size)
+
+    def forward(self, hidden: Tensor, lengths: Tensor, query: Tensor, task: Tensor) -> Tensor:
+        """``hidden`` (B, T, D), ``lengths`` (B,), ``query`` (B, V), ``task`` (B,) -> (B, T, C)."""
+        return self.linguistic(hidden)
+
+
+class PromptGate(Projection):
+    """``z_t = g_t * A(h_t) + (1 - g_t) * B(h_t, stats)``, ``g_t = sigmoid(W [h_t; q])``, q the prompt's summary.
+
+    ``stats`` are mean and standard deviation of h over the valid frames of the utterance: what a voice is like, apart
+    from what it says.
+    """
+
+    def __init__(self, input_size: int, output_size: int, query_size: int, num_tasks: int) -> None:
+        super().__init__(input_size, output_size, query_size, num_tasks)
+        self.paralinguistic = nn.Linear(input_size, output_size)
+        self.paralinguistic_stats = nn.Linear(2 * input_size, output_size, bias=False)
+        self.query_norm = nn.LayerNorm(query_size)
+        self.gate_hidden = nn.Linear(input_size, output_size)
+        self.gate_query = nn.Linear(query_size, output_size, bias=False)
+
+    def gate(self, hidden: Tensor, query: Tensor, task: Tensor) -> Tensor:
+        """How linguistic each frame's components are, in 0 to 1: (B, T, C)."""
+        return torch.sigmoid(self.gate_hidden(hidden) + self.gate_query(self.query_norm(query))[:, None])
+
+    def forward(self, hidden: Tensor, lengths: Tensor, query: Tensor, task: Tensor) -> Tensor:
+        """``hidden`` (B, T, D), ``lengths`` (B,), ``query`` (B, V), ``task`` (B,) -> (B, T, C)."""
+        stats = utterance_stats(hidden, lengths)
+        paralinguistic = self.paralinguistic(hidden) + self.paralinguistic_stats(stats)[:, None]
+        gate = self.gate(hidden, query, task)
+        return gate * self.linguistic(hidden) + (1.0 - gate) * paralinguistic
+
+
+class TaskGate(PromptGate):
+    """The same mixture with a learned vector a task in the place of the prompt's summary."""
+
+    def __init__(self, input_size: int, output_size: int, query_size: int, num_tasks: int) -> None:
+        super().__init__(input_size, output_size, query_size, num_tasks)
+        self.task_query = nn.Embedding(num_tasks, query_size)
+
+    def gate(self, hidden: Tensor, query: Tensor, task: Tensor) -> Tensor:
+        """As in :class:`PromptGate`, from the task's vector: (B, T, C)."""
+        return super().gate(hidden, self.task_query(task), task)
+
+
+def utterance_stats(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Mean and standard deviation over the valid frames: ``hidden`` (B, T, D), ``lengths`` (B,) -> (B, 2 D).
+
+    Example:
+        >>> utterance_stats(torch.tensor([[[1.0], [3.0], [99.0]]]), torch.tensor([2])).round().tolist()
+        [[2.0, 1.0]]
+    """
+    mask = length_mask(lengths, hidden.size(1))[..., None]
+    count = lengths[:, None].clamp(min=1).to(hidden.dtype)
+    mean = (hidden * mask).sum(1) / count
+    variance = ((hidden - mean[:, None]).square() * mask).sum(1) / count
+    return torch.cat([mean, (variance + 1.0e-5).sqrt()], dim=-1)

@@ -1,0 +1,136 @@
+"""Answers from a trained model: free text by Hugging Face's ``generate``, labels by the scores of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from harmonifuse_espnet.model import HarmoniFuseModel, Perception
+
+
+class FusedCausalLM(PreTrainedModel, GenerationMixin):
+    """The language model with its fusion, as ``generate`` wants to see it.
+
+    Greedy search, beam search, length limits, constraints and score processors are the library's. The fusion's
+    weights travel as the model argument ``beta`` (B, M).
+    """
+
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, model: HarmoniFuseModel) -> None:
+        super().__init__(model.decoder.llm.config)
+        object.__setattr__(self, "harmonifuse", model)  # not a submodule: its parameters have a home already
+        self.generation_config = GenerationConfig()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters are."""
+        return next(self.harmonifuse.parameters()).device
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        """The language model's token embeddings."""
+        return self.harmonifuse.decoder.llm.get_input_embeddings()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool = True,
+        beta: Tensor | None = None,
+        **unused: Any,
+    ) -> CausalLMOutputWithPast:
+        """``input_ids`` (B, X) or ``inputs_embeds`` (B, X, V), ``beta`` (B, M) -> last logits (B, 1, W)."""
+        decoder = self.harmonifuse.decoder
+        embeds = decoder.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        states, cache = decoder(embeds, attention_mask, position_ids, past_key_values, use_cache)
+        fused = self.harmonifuse.fusion([state[:, -1:] for state in states], beta)
+        return CausalLMOutputWithPast(logits=decoder.head(fused), past_key_values=cache)
+
+
+@torch.no_grad()
+def generate_text(
+    model: HarmoniFuseModel, heard: Perception, task: Tensor, eos_id: int, max_ratio: float = 1.0, **options: Any
+) -> list[list[int]]:
+    """The answers' token ids, without the end of sequence.
+
+    Args:
+        model: In eval mode.
+        heard: Of B utterances.
+        task: (B,).
+        eos_id: Token that ends an answer.
+        max_ratio: An answer has at most this many tokens for each connector frame of its utterance, and at least one.
+            The limit is each utterance's own, so that it does not depend on the batch.
+        options: Of Hugging Face's ``generate``: ``num_beams``, ``repetition_penalty``, ``logits_processor``, ...
+    """
+    prefix = model.splice_prefix(heard)
+    limits = (heard.frame_lengths * max_ratio).long().clamp(min=1)
+    tokens = FusedCausalLM(model).generate(
+        inputs_embeds=prefix.embeds,
+        attention_mask=prefix.mask.long(),
+        beta=model.fusion.weights(heard.query, task),
+        max_new_tokens=int(limits.max()),
+        eos_token_id=eos_id,
+        pad_token_id=eos_id,
+        do_sample=False,
+        **options,
+    )
+    return [_cut(row[:limit], eos_id) for row, limit in zip(tokens.tolist(), limits.tolist(), strict=True)]
+
+
+@torch.no_grad()
+def label_log_probs(
+    model: HarmoniFuseModel, heard: Perception, task: Tensor, labels: Sequence[Sequence[int]]
+) -> Tensor:
+    """Log-probability of every label, normalised over the labels.
+
+    The prefix is read once; all labels of all utterances continue it in one batch.
+
+    Args:
+        model: In eval mode.
+        heard: Of B utterances.
+        task: (B,).
+        labels: K token sequences, each with its end of sequence.
+
+    Returns:
+        (B, K), each row's exponentials summing to 1.
+    """
+    prefix = model.splice_prefix(heard)
+    beta = model.fusion.weights(heard.query, task)
+    states, cache = model.decoder(prefix.embeds, prefix.mask, prefix.position_ids, use_cache=True)
+    first = _log_probs(model, [state[:, -1:] for state in states], beta)
+    count, size, device = len(labels), max(len(label) for label in labels), beta.device
+    tokens = torch.zeros(count, size, dtype=torch.long, device=device)
+    valid = torch.zeros(count, size, dtype=torch.bool, device=device)
+    for row, label in enumerate(labels):
+        tokens[row, : len(label)] = torch.tensor(label, device=device)
+        valid[row, : len(label)] = True
+    batch = prefix.mask.size(0)
+    tokens, valid = tokens.repeat(batch, 1), valid.repeat(batch, 1)
+    assert cache is not None
+    cache.batch_repeat_interleave(count)
+    mask = torch.cat([prefix.mask.repeat_interleave(count, 0), valid], dim=1)
+    start = prefix.position_ids[:, -1:].repeat_interleave(count, 0) + 1
+    positions = start + torch.arange(size, device=device)
+    states, _ = model.decoder(model.decoder.embed(tokens), mask, positions, cache, use_cache=True)
+    rest = _log_probs(model, states, beta.repeat_interleave(count, 0))
+    predicted = torch.cat([first.repeat_interleave(count, 0), rest[:, :-1]], dim=1)
+    scores = predicted.gather(-1, tokens[..., None])[..., 0].masked_fill(~valid, 0.0).sum(1)
+    return scores.view(batch, count).log_softmax(-1)
+
+
+def _log_probs(model: HarmoniFuseModel, states: Sequence[Tensor], beta: Tensor) -> Tensor:
+    return model.decoder.head(model.fusion(states, beta)).float().log_softmax(-1)
+
+
+def _cut(tokens: list[int], eos_id: int) -> list[int]:
+    return tokens[: tokens.index(eos_id)] if eos_id in tokens else tokens

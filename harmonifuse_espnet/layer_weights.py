@@ -1,0 +1,135 @@
+"""Weights over a stack of layers: of the encoder (``gate.py``) and of the language model (``fusion.py``).
+
+One interface for both: ``weights(query, task) -> (B, number of layers)``, rows summing to 1. ``query`` (B, V) is the
+prompt's summary, ``task`` (B,) the task's index; a class uses the one, the other or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerWeights(nn.Module):
+    """Base class.
+
+    Args:
+        num_layers: Layers to weigh.
+        num_tasks: Tasks in the table.
+        query_size: Width V of the prompt's summary.
+        last_bias: Where the learned logits start: this for the last layer, 0 for the others.
+        temperature: Divides the logits.
+    """
+
+    start: Tensor
+
+    def __init__(
+        self, num_layers: int, num_tasks: int, query_size: int, last_bias: float = 0.0, temperature: float = 1.0
+    ) -> None:
+        super().__init__()
+        if temperature <= 0.0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        self.num_layers, self.num_tasks, self.temperature = num_layers, num_tasks, temperature
+        start = torch.zeros(num_layers)
+        start[-1] = last_bias
+        self.register_buffer("start", start, persistent=False)
+
+    def logits(self, query: Tensor, task: Tensor) -> Tensor:
+        """Unnormalised weights (B, layers) for ``query`` (B, V) and ``task`` (B,)."""
+        raise NotImplementedError
+
+    def forward(self, query: Tensor, task: Tensor) -> Tensor:
+        """``query`` (B, V), ``task`` (B,) -> weights (B, layers), ``softmax(logits / temperature)``."""
+        return (self.logits(query, task) / self.temperature).softmax(-1)
+
+
+class SharedWeights(LayerWeights):
+    """One learned vector for everything: ``softmax(w)``, the published formula (arXiv 2509.18570).
+
+    Example:
+        >>> SharedWeights(2, 1, 8)(torch.zeros(1, 8), torch.tensor([0])).tolist()
+        [[0.5, 0.5]]
+    """
+
+    def __init__(
+        self, num_layers: int, num_tasks: int, query_size: int, last_bias: float = 0.0, temperature: float = 1.0
+    ) -> None:
+        super().__init__(num_layers, num_tasks, query_size, last_bias, temperature)
+        self.weight = nn.Parameter(self.start.clone())
+
+    def logits(self, query: Tensor, task: Tensor) -> Tensor:
+        """The same row for all: (B, layers)."""
+        return self.weight.expand(task.size(0), -1)
+
+
+class PerTaskWeights(LayerWeights):
+    """One learned vector a task: ``softmax(w_task)``."""
+
+    def __init__(
+        self, num_layers: int, num_tasks: int, query_size: int, last_bias: float = 0.0, temperature: float = 1.0
+    ) -> None:
+        super().__init__(num_layers, num_tasks, query_size, last_bias, temperature)
+        self.weight = nn.Parameter(self.start.repeat(num_tasks, 1))
+
+    def logits(self, query: Tensor, task: Tensor) -> Tensor:
+        """The task's row: (B, layers)."""
+        return self.weight[task]
+
+
+class PromptWeights(LayerWeights):
+    """From the prompt: ``softmax((MLP(q) + b) / tau)``.
+
+    The query is normalised and the MLP's last layer starts at zero, so that training starts from ``b`` and does not
+    fall onto one layer at once.
+    """
+
+    def __init__(
+        self, num_layers: int, num_tasks: int, query_size: int, last_bias: float = 0.0, temperature: float = 1.0
+    ) -> None:
+        super().__init__(num_layers, num_tasks, query_size, last_bias, temperature)
+        last = nn.Linear(query_size, num_layers)
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            last.bias.copy_(self.start)
+        self.mlp = nn.Sequential(nn.LayerNorm(query_size), nn.Linear(query_size, query_size), nn.GELU(), last)
+
+    def logits(self, query: Tensor, task: Tensor) -> Tensor:
+        """``MLP(q) + b``, b the last layer's bias: (B, layers)."""
+        return self.mlp(query)
+
+
+class LastWeights(LayerWeights):
+    """The last layer alone."""
+
+    def forward(self, query: Tensor, task: Tensor) -> Tensor:
+        """One-hot rows, whatever ``query`` (B, V) and ``task`` (B,): (B, layers)."""
+        return torch.eye(self.num_layers, device=task.device)[-1].expand(task.size(0), -1)
+
+
+class UniformWeights(LayerWeights):
+    """All layers alike."""
+
+    def forward(self, query: Tensor, task: Tensor) -> Tensor:
+        """Equal weights, whatever ``query`` (B, V) and ``task`` (B,): (B, layers)."""
+        return self.start.new_full((task.size(0), self.num_layers), 1.0 / self.num_layers)
+
+
+def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """``sum_i w_i S_i``: ``states`` layers x (B, X, D), ``weights`` (B, layers) -> (B, X, D).
+
+    Example:
+        >>> weighted_sum([torch.zeros(1, 1, 1), torch.ones(1, 1, 1)], torch.tensor([[0.25, 0.75]])).item()
+        0.75
+
+    Raises:
+        ValueError: if there are not as many states as weights.
+    """
+    if len(states) != weights.size(1):
+        raise ValueError(f"{len(states)} layer states for {weights.size(1)} layer weights")
+    weights = weights.to(states[0].dtype)
+    total = weights[:, 0, None, None] * states[0]
+    for layer in range(1, len(states)):
+        total = total + weights[:, layer, None, None] * states[layer]
+    return total

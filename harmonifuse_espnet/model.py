@@ -1,0 +1,243 @@
+"""HarmoniFuse: perceive, gate, connect, splice, decode, fuse, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor, nn
+
+from harmonifuse_espnet.conformer import length_mask
+from harmonifuse_espnet.connector import CTCHead
+from harmonifuse_espnet.decoder import HuggingFaceDecoder
+from harmonifuse_espnet.fusion import LayerFusion
+from harmonifuse_espnet.layer_weights import LayerWeights, weighted_sum
+from harmonifuse_espnet.prompts import SpeechTask
+from harmonifuse_espnet.splice import IGNORE, Segment, Spliced, splice
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What the language model is about to read, and what was learned on the way.
+
+    Attributes:
+        segments: The prompt and the speech, in the order of the splice.
+        query: The prompt's summary (B, V).
+        frame_lengths: Connector frames of each utterance (B,).
+        ctc_log_probs: (B, T', W + 1), or None without a CTC head.
+    """
+
+    segments: list[Segment]
+    query: Tensor
+    frame_lengths: Tensor
+    ctc_log_probs: Tensor | None
+
+
+class HarmoniFuseModel(AbsESPnetModel):
+    """The whole network; built from a config by :class:`harmonifuse_espnet.task.HarmoniFuseTask`.
+
+    Args:
+        tasks: The table of tasks, in the order of their indices.
+        frontend: Speech encoder with all its states.
+        layer_weights: Weights over the encoder's layers.
+        gate: Component gate, (B, T, D) -> (B, T, C).
+        connector: (B, T, C) -> (B, T', V).
+        ctc: CTC head over the connector's frames, or None.
+        decoder: The language model.
+        fusion: Fusion of the language model's layers.
+        start_id: Token that opens an answer, or None where the tokenizer has none.
+        ctc_weight: Weight of the CTC loss in the steps of tasks that answer with text.
+        ctc_feedback: Add an embedding of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
+            Komatsu, 2021, arXiv:2104.02724), so that the language model reads what CTC heard.
+        label_smoothing: Of the cross entropy over the answer's tokens.
+        answer_dropout: Probability with which an answer token that the language model reads in training is blanked
+            (word dropout, Bowman et al., 2016, arXiv:1511.06349), so that it has to listen.
+        embed_dropout: Dropout on the spliced embeddings.
+        speech_first: Speech before the prompt, in place of the prompt before the speech.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[SpeechTask],
+        frontend: nn.Module,
+        layer_weights: LayerWeights,
+        gate: nn.Module,
+        connector: nn.Module,
+        ctc: CTCHead | None,
+        decoder: HuggingFaceDecoder,
+        fusion: LayerFusion,
+        start_id: int | None = None,
+        ctc_weight: float = 1.0,
+        ctc_feedback: bool = False,
+        label_smoothing: float = 0.0,
+        answer_dropout: float = 0.0,
+        embed_dropout: float = 0.0,
+        speech_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.frontend, self.layer_weights, self.gate = frontend, layer_weights, gate
+        self.connector, self.ctc, self.decoder, self.fusion = connector, ctc, decoder, fusion
+        self.start_id, self.ctc_weight, self.label_smoothing = start_id, ctc_weight, label_smoothing
+        self.answer_dropout, self.speech_first = answer_dropout, speech_first
+        self.embed_dropout = nn.Dropout(embed_dropout)
+        self.feedback = None
+        if ctc is not None and ctc_feedback:
+            self.feedback = nn.Linear(ctc.project.out_features, decoder.hidden_size, bias=False)
+
+    def forward(
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        prompt: Tensor,
+        prompt_lengths: Tensor,
+        ctc_text: Tensor,
+        ctc_text_lengths: Tensor,
+        task: Tensor,
+        task_lengths: Tensor | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """One training step.
+
+        Args:
+            speech: (B, N) samples, or (B, T, features) from a dump, with lengths (B,).
+            text: The answer's token ids (B, U), the end of sequence included, with lengths (B,).
+            prompt: Token ids (B, P) with lengths (B,).
+            ctc_text: CTC token ids (B, U') with lengths (B,).
+            task: Indices (B, 1).
+
+        Returns:
+            Loss (a scalar), statistics by name and by task, and the batch size as the weight of both.
+        """
+        task = task.view(-1)
+        heard = self.perceive(speech, speech_lengths, prompt, prompt_lengths, task)
+        spliced = self.splice_answer(heard, text, text_lengths)
+        states, _ = self.decoder(self.embed_dropout(spliced.embeds), spliced.mask, spliced.position_ids)
+        fused = self.fusion(states, self.fusion.weights(heard.query, task))
+        row, ce, hits, targets = self._answer_loss(fused, spliced)
+        loss, stats = self._by_task(task, row, ce, hits, targets)
+        ctc = self._ctc_loss(heard, ctc_text, ctc_text_lengths, task)
+        loss = loss + self.ctc_weight * sum(ctc.values(), start=loss.new_zeros(()))
+        for name, value in ctc.items():
+            stats[f"loss_ctc_{name}"] = value.detach()
+        stats["loss"] = loss.detach()
+        return force_gatherable((loss, stats, speech.new_tensor(speech.size(0))), loss.device)
+
+    def perceive(
+        self, speech: Tensor, speech_lengths: Tensor, prompt: Tensor, prompt_lengths: Tensor, task: Tensor
+    ) -> Perception:
+        """From speech (B, N) and prompt (B, P) to the segments that the language model reads, for tasks (B,)."""
+        prompt_mask = length_mask(prompt_lengths, prompt.size(1))
+        prompt_embeds = self.decoder.embed(prompt)
+        query = (prompt_embeds * prompt_mask[..., None]).sum(1) / prompt_lengths[:, None]
+        states, lengths = self.frontend(speech, speech_lengths)
+        selected = weighted_sum(states, self.layer_weights(query, task))
+        frames, lengths = self.connector(self.gate(selected, lengths, query, task), lengths)
+        log_probs = self.ctc(frames) if self.ctc is not None else None
+        if self.feedback is not None and log_probs is not None:
+            frames = frames + self.feedback(log_probs.detach().exp())
+        segments = [Segment(prompt_embeds, prompt_mask), Segment(frames, length_mask(lengths, frames.size(1)))]
+        return Perception(segments[::-1] if self.speech_first else segments, query, lengths, log_probs)
+
+    def splice_answer(self, heard: Perception, text: Tensor, text_lengths: Tensor) -> Spliced:
+        """Append the opened answer ``text`` (B, U) to what was heard; labels stand where they are read."""
+        mask = length_mask(text_lengths, text.size(1))
+        embeds = self.decoder.embed(text)
+        if self.training and self.answer_dropout > 0.0:
+            embeds = embeds * (torch.rand(mask.shape, device=mask.device) >= self.answer_dropout)[..., None]
+        answer = Segment(embeds, mask, text.masked_fill(~mask, IGNORE))
+        return splice([*heard.segments, *self.opening(text.size(0)), answer])
+
+    def splice_prefix(self, heard: Perception) -> Spliced:
+        """What is heard and the answer's opening, padded on the left, ready to be continued."""
+        return splice([*heard.segments, *self.opening(heard.query.size(0))], padding_side="left")
+
+    def opening(self, batch_size: int) -> list[Segment]:
+        """The start token of every answer, if there is one: a segment (B, 1)."""
+        if self.start_id is None:
+            return []
+        device = next(self.parameters()).device
+        tokens = torch.full((batch_size, 1), self.start_id, device=device)
+        return [Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))]
+
+    def _answer_loss(self, fused: Tensor, spliced: Spliced) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For each predicted token, in one row (X,): its utterance, cross entropy, whether it was hit, the token."""
+        labels = spliced.labels[:, 1:]
+        row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
+        targets = labels[row, column]
+        logits = self.decoder.head(fused[row, column]).float()
+        ce = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+        return row, ce, logits.argmax(-1) == targets, targets
+
+    def _by_task(
+        self, task: Tensor, row: Tensor, ce: Tensor, hits: Tensor, targets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean over the answers' tokens, and the same for each task in the batch; accuracy leaves out the end."""
+        last = torch.ones_like(row, dtype=torch.bool)
+        last[:-1] = row[1:] != row[:-1]
+        stats = {"acc": hits[~last].float().mean()}
+        for index in task.unique().tolist():
+            chosen = task[row] == index
+            stats[f"loss_{self.tasks[index].name}"] = ce[chosen].mean().detach()
+            stats[f"acc_{self.tasks[index].name}"] = hits[chosen & ~last].float().mean()
+        return ce.mean(), stats
+
+    def _ctc_loss(self, heard: Perception, tokens: Tensor, lengths: Tensor, task: Tensor) -> dict[str, Tensor]:
+        """Loss in nats a token of each text task in the batch."""
+        losses = {}
+        for index in task.unique().tolist():
+            if heard.ctc_log_probs is None or self.tasks[index].answer != "text":
+                continue
+            chosen = task == index
+            total = CTCHead.loss(
+                heard.ctc_log_probs[chosen], heard.frame_lengths[chosen], tokens[chosen], lengths[chosen]
+            )
+            losses[self.tasks[index].name] = total / lengths[chosen].float().mean()
+        return losses
+
+    def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **unused: Any) -> dict[str, Tensor]:
+        """Nothing to collect: stage 5 has a command of its own that does not build the model. Shapes: speech (B, N)."""
+        return {}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What a checkpoint holds: all that training changes, none of the frozen weights that a name restores."""
+        state = super().state_dict(*args, **kwargs)
+        for name in self._restorable_names(kwargs.get("prefix", "")):
+            state.pop(name, None)
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a checkpoint; ESPnet's ``strict=False`` is not followed.
+
+        Raises:
+            ValueError: if a trained parameter is missing, unknown or of another shape; the message lists the keys.
+        """
+        own = self.state_dict()
+        missing, unknown = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
+        shapes = [
+            f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}"
+            for name in sorted(own.keys() & state_dict.keys())
+            if own[name].shape != state_dict[name].shape
+        ]
+        if missing or unknown or shapes:
+            raise ValueError(
+                "the checkpoint does not fit the config; use the config.yaml of the same experiment. "
+                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}; other shapes: {shapes or 'none'}"
+            )
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def _restorable_names(self, prefix: str) -> list[str]:
+        """Frozen weights and buffers of modules that were loaded by name."""
+        names = []
+        for name, module in self.named_children():
+            if getattr(module, "restorable", False):
+                state = nn.Module.state_dict(module, keep_vars=True)
+                names += [f"{prefix}{name}.{key}" for key, value in state.items() if not value.requires_grad]
+        return names

@@ -1,0 +1,100 @@
+"""One utterance of the data folder becomes the arrays that the model reads; a list of them becomes a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonifuse_espnet.prompts import SpeechTask, Tasks
+from harmonifuse_espnet.tokenizer import Tokenizer
+
+Example = dict[str, Any]
+
+
+class HarmoniFusePreprocessor:
+    """Tokenises the answer and a prompt of the utterance's task, and varies the speed of speech in training.
+
+    Args:
+        train: Whether to draw prompts and speeds at random (NumPy's global state, which ESPnet seeds by epoch).
+        tasks: The table of tasks.
+        tokenizer: Of the language model.
+        ctc_tokenizer: Of the CTC head.
+        speed_perturb: Task name -> speed factors to draw from, such as ``{"asr": [0.9, 1.0, 1.1]}`` (Ko et al., 2015).
+
+    Raises:
+        ValueError: if a speed is given for an unknown task, or an utterance has an unknown task, an empty or unknown
+            answer; the message names the utterance.
+    """
+
+    def __init__(
+        self,
+        train: bool,
+        tasks: Tasks,
+        tokenizer: Tokenizer,
+        ctc_tokenizer: Tokenizer | None = None,
+        speed_perturb: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        self.train, self.tasks, self.tokenizer = train, tasks, tokenizer
+        self.ctc_tokenizer = ctc_tokenizer or tokenizer
+        self.speed_perturb = dict(speed_perturb or {})
+        unknown = set(self.speed_perturb) - set(tasks)
+        if unknown:
+            raise ValueError(f"speed_perturb names unknown tasks {sorted(unknown)}; the table has {sorted(tasks)}")
+
+    def __call__(self, utterance: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """``speech`` (N,) or (T, features), ``text`` and ``task`` strings -> arrays, token ids as int64.
+
+        Without ``text``, as in decoding, the answer's arrays are left out.
+        """
+        task = self._task(utterance, str(data["task"]).strip())
+        speed = np.random.choice(self.speed_perturb.get(task.name, [1.0])) if self.train else 1.0
+        wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]
+        arrays = {
+            "speech": change_speed(np.asarray(data["speech"], dtype=np.float32), float(speed)),
+            "prompt": np.array(self.tokenizer.encode(wording), dtype=np.int64),
+            "task": np.array([task.index], dtype=np.int64),
+        }
+        if "text" in data:
+            words = task.words(str(data["text"]), where=utterance)
+            arrays["text"] = np.array([*self.tokenizer.encode(words), self.tokenizer.eos_id], dtype=np.int64)
+            ctc_words = words if task.answer == "text" else ""
+            arrays["ctc_text"] = np.array(self.ctc_tokenizer.encode(ctc_words), dtype=np.int64)
+        return arrays
+
+    def _task(self, utterance: str, name: str) -> SpeechTask:
+        if name not in self.tasks:
+            raise ValueError(
+                f"{utterance}: task '{name}' is not in the table of tasks ({', '.join(self.tasks)}); "
+                "correct utt2task or add an entry to conf/tasks.yaml"
+            )
+        return self.tasks[name]
+
+
+def change_speed(speech: np.ndarray, factor: float) -> np.ndarray:
+    """Play speech (N,) ``factor`` times as fast, pitch and formants with it: about N / factor samples."""
+    if factor == 1.0:
+        return speech
+    import torchaudio
+
+    source, target = round(factor * 100), 100
+    return torchaudio.functional.resample(torch.from_numpy(speech), source, target).numpy()
+
+
+def collate(examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> tuple[list[str], dict[str, Tensor]]:
+    """Pad with zeros: arrays ``x`` of each utterance -> ``x`` (B, longest, ...) and ``x_lengths`` (B,).
+
+    Example:
+        >>> ids, batch = collate([("a", {"text": np.array([5])}), ("b", {"text": np.array([6, 7])})])
+        >>> ids, batch["text"].tolist(), batch["text_lengths"].tolist()
+        (['a', 'b'], [[5, 0], [6, 7]], [1, 2])
+    """
+    batch: dict[str, Tensor] = {}
+    for name in examples[0][1]:
+        arrays = [torch.from_numpy(np.asarray(arrays[name])) for _, arrays in examples]
+        batch[name] = torch.nn.utils.rnn.pad_sequence(arrays, batch_first=True)
+        batch[f"{name}_lengths"] = torch.tensor([len(array) for array in arrays])
+    return [utterance for utterance, _ in examples], batch

@@ -1,0 +1,161 @@
+"""A trained model as a Python object: audio in, an answer out, for one file or a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harmonifuse_espnet.audio import read_audio, resample
+from harmonifuse_espnet.connector import CTCHead
+from harmonifuse_espnet.generation import generate_text, label_log_probs
+from harmonifuse_espnet.model import Perception
+from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
+from harmonifuse_espnet.prompts import SpeechTask, build_tasks
+from harmonifuse_espnet.tokenizer import load_tokenizer
+
+SAMPLE_RATE = 16000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says about one utterance.
+
+    Attributes:
+        text: The transcript, or the label as the data write it.
+        label_probs: Probability of every label, for tasks that answer with a label; they sum to 1.
+        ctc_text: What the CTC head alone heard, for tasks that answer with text.
+    """
+
+    text: str
+    label_probs: Mapping[str, float] = field(default_factory=dict)
+    ctc_text: str | None = None
+
+
+class Speech2Text:
+    """Ask a trained model.
+
+    Args:
+        train_config: ``config.yaml`` of the experiment.
+        model_file: Its checkpoint.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        max_length_ratio: The most tokens of an answer for each connector frame.
+        generate: Arguments of Hugging Face's ``generate``, such as ``{"num_beams": 4}``; greedy search by default.
+
+    Example::
+
+        >>> model = Speech2Text.from_pretrained("exp/harmonifuse/model.zip")  # doctest: +SKIP
+        >>> model("a.wav", task="ser").label_probs                            # doctest: +SKIP
+        {'ang': 0.91, 'hap': 0.05, 'neu': 0.03, 'sad': 0.01}
+    """
+
+    def __init__(
+        self,
+        train_config: str | Path,
+        model_file: str | Path,
+        device: str = "cpu",
+        max_length_ratio: float = 1.0,
+        generate: Mapping[str, Any] | None = None,
+    ) -> None:
+        from harmonifuse_espnet.task import HarmoniFuseTask
+
+        for path in (train_config, model_file):
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"{path}: no such file; stage 6 (training) makes it")
+        model, args = HarmoniFuseTask.build_model_from_file(train_config, model_file, device)
+        self.model, self.device = model.eval(), device
+        self.tasks = build_tasks(args.tasks)
+        self.tokenizer = load_tokenizer(args.tokenizer)
+        self.ctc_tokenizer = load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else self.tokenizer
+        self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
+        self.max_length_ratio, self.generate = max_length_ratio, dict(generate or {})
+
+    @classmethod
+    def from_pretrained(cls, name: str, **options: Any) -> Speech2Text:
+        """Load a packed model: a zip that stage 9 made, or a name on the Hugging Face Hub.
+
+        Args:
+            name: Path of the archive, or what ``espnet_model_zoo`` takes (a Hub repository, a URL).
+            options: Of :class:`Speech2Text`.
+        """
+        from espnet_model_zoo.downloader import ModelDownloader
+
+        files = ModelDownloader().download_and_unpack(name)
+        return cls(files["train_config"], files["model_file"], **options)
+
+    def __call__(self, speech: str | Path | np.ndarray | Tensor, task: str, prompt: str | None = None) -> Answer:
+        """Answer for one utterance.
+
+        Args:
+            speech: An audio file of any sampling rate, or samples (N,) at 16 kHz in [-1, 1].
+            task: A name from the table of tasks.
+            prompt: A wording of one's own in the place of the task's first one.
+
+        Raises:
+            ValueError: if the task is unknown or the audio is empty.
+        """
+        if isinstance(speech, (str, Path)):
+            speech = resample(*read_audio(str(speech)), SAMPLE_RATE)
+        samples = np.asarray(speech, dtype=np.float32)
+        if samples.ndim != 1 or not len(samples):
+            raise ValueError(f"speech must be samples (N,) with N > 0, got shape {samples.shape}")
+        example = self.preprocess("speech", {"speech": samples, "task": task})
+        if prompt is not None:
+            example["prompt"] = np.array(self.tokenizer.encode(prompt), dtype=np.int64)
+        return self.answer_batch(collate([("speech", example)])[1])[0]
+
+    @torch.no_grad()
+    def answer_batch(self, batch: Mapping[str, Tensor]) -> list[Answer]:
+        """Answers to a collated batch: ``speech`` (B, N), ``prompt`` (B, P), ``task`` (B, 1), mixed or not."""
+        indices = batch["task"].view(-1)
+        answers: dict[int, Answer] = {}
+        for task in self.tasks.values():
+            rows = torch.nonzero(indices == task.index)[:, 0]
+            if len(rows):
+                answers.update(zip(rows.tolist(), self._answer_task(task, batch, rows), strict=True))
+        return [answers[row] for row in range(len(indices))]
+
+    def _answer_task(self, task: SpeechTask, batch: Mapping[str, Tensor], rows: Tensor) -> list[Answer]:
+        part = {name: value[rows].to(self.device) for name, value in batch.items()}
+        index = part["task"].view(-1)
+        heard = self.model.perceive(
+            part["speech"], part["speech_lengths"], part["prompt"], part["prompt_lengths"], index
+        )
+        if task.answer == "text":
+            return self._texts(heard, index)
+        sequences = [[*self.tokenizer.encode(words), self.tokenizer.eos_id] for words in task.labels.values()]
+        probs = label_log_probs(self.model, heard, index, sequences).double().exp()
+        scored = [dict(zip(task.labels, row, strict=True)) for row in (probs / probs.sum(1, keepdim=True)).tolist()]
+        return [Answer(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]
+
+    def _texts(self, heard: Perception, task: Tensor) -> list[Answer]:
+        tokens = generate_text(self.model, heard, task, self.tokenizer.eos_id, self.max_length_ratio, **self.generate)
+        texts = [self.tokenizer.decode(row) for row in tokens]
+        if heard.ctc_log_probs is None:
+            return [Answer(text) for text in texts]
+        paths = CTCHead.greedy(heard.ctc_log_probs, heard.frame_lengths)
+        return [Answer(text, ctc_text=self.ctc_tokenizer.decode(path)) for text, path in zip(texts, paths, strict=True)]
+
+    def parameters(self) -> dict[str, int]:
+        """How many ``parameters`` the model has, and how many of them are trained (``trained_parameters``)."""
+        sizes = [(value.numel(), value.requires_grad) for value in self.model.parameters()]
+        return {
+            "parameters": sum(size for size, _ in sizes),
+            "trained_parameters": sum(size for size, trained in sizes if trained),
+        }
+
+    @torch.no_grad()
+    def selection(self, task: str) -> dict[str, list[float]]:
+        """What a task's first prompt selects: weights of the encoder's layers (L) and of the language model's (M)."""
+        prompt = torch.tensor([self.tokenizer.encode(self.tasks[task].prompts[0])], device=self.device)
+        query = self.model.decoder.embed(prompt).mean(1)
+        index = torch.tensor([self.tasks[task].index], device=self.device)
+        return {
+            "layer_weights": self.model.layer_weights(query, index)[0].tolist(),
+            "fusion_weights": self.model.fusion.weights(query, index)[0].tolist(),
+        }

@@ -1,0 +1,240 @@
+"""HarmoniFuse as an ESPnet task: the options, and how they become a model, a preprocessor and an iterator.
+
+This is the only file that knows ``args``; modules take plain values.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.tasks.abs_task import AbsTask, IteratorOptions
+from espnet2.torch_utils.initialize import initialize
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from espnet2.train.class_choices import ClassChoices
+from espnet2.train.trainer import Trainer
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str2bool, str_or_none
+
+from harmonifuse_espnet.connector import CTCHead, StackingConnector
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.decoder import HuggingFaceDecoder
+from harmonifuse_espnet.frontend import HuggingFaceFrontend, LogMelFrontend, PrecomputedFrontend, stats_path
+from harmonifuse_espnet.fusion import LastLayerFusion, LayerFusion
+from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
+from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
+from harmonifuse_espnet.layer_weights import (
+    LastWeights,
+    PerTaskWeights,
+    PromptWeights,
+    SharedWeights,
+    UniformWeights,
+)
+from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
+from harmonifuse_espnet.prompts import build_tasks, load_tasks
+from harmonifuse_espnet.tokenizer import load_tokenizer
+
+frontend_choices = ClassChoices(
+    "frontend",
+    {"logmel": LogMelFrontend, "huggingface": HuggingFaceFrontend, "precomputed": PrecomputedFrontend},
+    default="logmel",
+)
+layer_weights_choices = ClassChoices(
+    "layer_weights",
+    {
+        "shared": SharedWeights,
+        "per_task": PerTaskWeights,
+        "prompt": PromptWeights,
+        "last": LastWeights,
+        "uniform": UniformWeights,
+    },
+    default="per_task",
+)
+component_gate_choices = ClassChoices(
+    "component_gate", {"prompt": PromptGate, "task": TaskGate}, default="prompt", optional=True
+)
+connector_choices = ClassChoices("connector", {"stacking": StackingConnector}, default="stacking")
+decoder_choices = ClassChoices("decoder", {"huggingface": HuggingFaceDecoder}, default="huggingface")
+fusion_choices = ClassChoices(
+    "fusion",
+    {"prompt": PromptWeights, "task": PerTaskWeights, "static": SharedWeights, "last": LastWeights},
+    default="prompt",
+)
+
+
+class HarmoniFuseTask(AbsTask):
+    """ESPnet's trainer for :class:`harmonifuse_espnet.model.HarmoniFuseModel`."""
+
+    num_optimizers = 1
+    trainer = Trainer
+    class_choices_list = [
+        frontend_choices,
+        layer_weights_choices,
+        component_gate_choices,
+        connector_choices,
+        decoder_choices,
+        fusion_choices,
+    ]
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """The options beyond ESPnet's own."""
+        group = parser.add_argument_group(description="HarmoniFuse")
+        group.add_argument("--tasks", type=load_tasks, help="table of tasks, a YAML file (see prompts.py)")
+        group.add_argument(
+            "--tokenizer", type=str, help="sentencepiece model, or a Hugging Face tokenizer's folder or name"
+        )
+        group.add_argument(
+            "--ctc_tokenizer", type=str_or_none, help="tokens of the CTC head; the tokenizer's own if none"
+        )
+        group.add_argument(
+            "--ctc", type=str2bool, default=True, help="whether to have a CTC head on the connector's frames"
+        )
+        group.add_argument("--ctc_conf", action=NestedDictAction, default={}, help="arguments of CTCHead")
+        group.add_argument(
+            "--feats_stats", type=str_or_none, help="feats_stats.npz for the log-mel frontend's normalisation"
+        )
+        group.add_argument("--gate_size", type=int, default=256, help="width after the component gate")
+        group.add_argument("--model_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFuseModel")
+        group.add_argument(
+            "--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of the preprocessor"
+        )
+        group.add_argument(
+            "--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none"
+        )
+        group.add_argument(
+            "--task_pattern",
+            type=yaml.safe_load,
+            default="round_robin",
+            help="whose turn it is: round_robin, proportional, or weights such as {asr: 2, ser: 1}",
+        )
+        group.add_argument(
+            "--task_batches",
+            action=NestedDictAction,
+            default={},
+            help="batch options that differ by task, such as {ser: {type: unsorted, batch_size: 16}}",
+        )
+        for choices in cls.class_choices_list:
+            choices.add_arguments(group)
+        parser.set_defaults(
+            iterator_type="task", unused_parameters=True, num_att_plot=0, required=["output_dir", "tasks", "tokenizer"]
+        )
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> AbsESPnetModel:
+        """Build the network from a config.
+
+        Raises:
+            ValueError: if parts do not fit each other; the message names the option.
+        """
+        tasks = build_tasks(args.tasks)
+        tokenizer = load_tokenizer(args.tokenizer)
+        frontend = cls._build_frontend(args)
+        decoder = decoder_choices.get_class(args.decoder)(vocab_size=tokenizer.vocab_size, **args.decoder_conf)
+        width, count = decoder.hidden_size, len(tasks)
+        layer_weights = layer_weights_choices.get_class(args.layer_weights)(
+            frontend.num_layers, count, width, **args.layer_weights_conf
+        )
+        gate_class = component_gate_choices.get_class(args.component_gate) or Projection
+        gate = gate_class(frontend.hidden_size, args.gate_size, width, count, **args.component_gate_conf)
+        connector = connector_choices.get_class(args.connector)(args.gate_size, width, **args.connector_conf)
+        fusion_weights = fusion_choices.get_class(args.fusion)(
+            decoder.num_layers, count, width, **{"last_bias": 10.0, **args.fusion_conf}
+        )
+        fusion_class = LastLayerFusion if isinstance(fusion_weights, LastWeights) else LayerFusion
+        ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
+        model = HarmoniFuseModel(
+            tasks=list(tasks.values()),
+            frontend=frontend,
+            layer_weights=layer_weights,
+            gate=gate,
+            connector=connector,
+            ctc=CTCHead(width, ctc_size, **args.ctc_conf) if args.ctc else None,
+            decoder=decoder,
+            fusion=fusion_class(fusion_weights, decoder.final_norm),
+            start_id=tokenizer.bos_id,
+            **args.model_conf,
+        )
+        if args.init is not None:
+            initialize(model, args.init)
+        return model
+
+    @classmethod
+    def _build_frontend(cls, args: argparse.Namespace) -> Any:
+        conf = dict(args.frontend_conf)
+        if args.frontend == "logmel" and args.feats_stats is not None:
+            conf["feats_stats"] = stats_path(args.feats_stats)
+        return frontend_choices.get_class(args.frontend)(**conf)
+
+    @classmethod
+    def build_preprocess_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
+        """The preprocessor; prompts and speeds are drawn at random in training only."""
+        return HarmoniFusePreprocessor(
+            train=train,
+            tasks=build_tasks(args.tasks),
+            tokenizer=load_tokenizer(args.tokenizer),
+            ctc_tokenizer=load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None,
+            **args.preprocessor_conf,
+        )
+
+    @classmethod
+    def build_collate_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[[Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict[str, torch.Tensor]]]:
+        """Padding by zeros."""
+        return collate  # type: ignore[return-value]
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """Names in ``--train_data_path_and_name_and_type``."""
+        return ("speech", "task") if inference else ("speech", "text", "task")
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        """None beyond the required ones."""
+        return ()
+
+    @classmethod
+    def build_task_iter_factory(
+        cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
+    ) -> AbsIterFactory:
+        """Batches of one task each; tasks take turns in training and follow each other in validation."""
+        world_size = torch.distributed.get_world_size() if iter_options.distributed else 1
+        task_file = next(path for path, name, _ in iter_options.data_path_and_name_and_type if name == "task")
+        sampler = {
+            "type": iter_options.batch_type,
+            "batch_size": iter_options.batch_size,
+            "batch_bins": iter_options.batch_bins,
+            "fold_lengths": args.fold_length,
+            "sort_in_batch": args.sort_in_batch,
+            "sort_batch": args.sort_batch,
+            "drop_last": args.drop_last_iter,
+            "min_batch_size": max(world_size, args.min_batch_size),
+        }
+        streams = task_batches(
+            read_table(Path(task_file)), iter_options.shape_files, sampler, args.task_batches, args.seed
+        )
+        return TaskIterFactory(
+            streams,
+            pattern=args.task_pattern,
+            steps=iter_options.num_iters_per_epoch,
+            loader={
+                "dataset": cls.build_dataset(args, iter_options),
+                "seed": args.seed,
+                "num_workers": args.num_workers,
+                "collate_fn": iter_options.collate_fn,
+                "pin_memory": args.ngpu > 0,
+            },
+            shuffle=iter_options.train,
+            rank=torch.distributed.get_rank() if iter_options.distributed else 0,
+            world_size=world_size,
+        )

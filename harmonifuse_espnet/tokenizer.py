@@ -1,0 +1,230 @@
+"""Tokenizers: sentencepiece trained on a recipe's text, or a language model's own, behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import sentencepiece
+
+from harmonifuse_espnet.prompts import Tasks
+
+SENTENCEPIECE_FILE = "bpe.model"
+HUGGING_FACE_FILE = "tokenizer_config.json"
+MODEL_TYPES = ("unigram", "bpe", "char")
+SPECIAL_IDS = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "pad_id": 3}
+_BLANK = "\u2581"  # how sentencepiece writes a blank
+_RESERVED = {_BLANK: "it stands for a blank", "\u2585": "it is reserved", "\0": "it ends a string"}
+
+
+class Tokenizer(Protocol):
+    """What text becomes: ids 0 .. ``vocab_size - 1``. ``pad_id`` fills batches and is never a target.
+
+    ``unk_id`` is None where every text can be written.
+    """
+
+    name: str
+    vocab_size: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    unk_id: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without bos and eos."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bos, eos and pad say nothing."""
+
+
+class SentencePieceTokenizer:
+    """A sentencepiece model.
+
+    Args:
+        path: The ``.model`` file, or a folder with ``bpe.model``.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the file is no sentencepiece model, or lacks bos, eos or pad.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        file = Path(path) / SENTENCEPIECE_FILE if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such tokenizer; train_tokenizer (stage 4) makes it")
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=file.read_bytes())
+        except RuntimeError as error:
+            raise ValueError(
+                f"{file}: not a sentencepiece model ({error}); run train_tokenizer (stage 4) again"
+            ) from error
+        self.name = str(path)
+        self.vocab_size = len(self.processor)
+        self.unk_id: int | None = self.processor.unk_id()
+        self.bos_id, self.eos_id, self.pad_id = (
+            self.processor.bos_id(),
+            self.processor.eos_id(),
+            self.processor.pad_id(),
+        )
+        if min(self.bos_id, self.eos_id, self.pad_id) < 0:
+            raise ValueError(f"{file}: lacks bos, eos or pad; make it by train_tokenizer (stage 4)")
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without bos and eos."""
+        return self.processor.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bos, eos and pad say nothing."""
+        return self.processor.decode([int(i) for i in ids])
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+
+class HuggingFaceTokenizer:
+    """A language model's own tokenizer. Without a bos or pad token its eos serves.
+
+    Args:
+        name: Name on the Hugging Face hub, or a folder that ``save_pretrained`` wrote.
+
+    Raises:
+        OSError: if there is neither.
+        ValueError: if it has no eos token.
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        from transformers import AutoTokenizer
+
+        self.name = str(name)
+        try:
+            self.inner = AutoTokenizer.from_pretrained(self.name)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(f"{name}: neither a tokenizer's folder nor one of the Hugging Face hub ({reason})") from error
+        if self.inner.eos_token_id is None:
+            raise ValueError(f"{name}: the tokenizer has no eos token, which ends every answer; set one in its folder")
+        self.vocab_size = len(self.inner)
+        self.eos_id: int = self.inner.eos_token_id
+        self.bos_id: int = self.eos_id if self.inner.bos_token_id is None else self.inner.bos_token_id
+        self.pad_id: int = self.eos_id if self.inner.pad_token_id is None else self.inner.pad_token_id
+        self.unk_id: int | None = self.inner.unk_token_id
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without bos and eos."""
+        return self.inner.encode(text, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bos, eos and pad say nothing."""
+        ids = [int(i) for i in ids]
+        return str(self.inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+
+def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
+    """The tokenizer of a folder that ``train_tokenizer`` wrote, of a ``.model`` file, or of a model on the hub.
+
+    Raises:
+        FileNotFoundError: if it looks like a path and is none, or the folder holds no tokenizer.
+        ValueError: if the file is no tokenizer.
+        OSError: if the hub does not know the name or cannot be reached.
+    """
+    path = Path(path_or_name)
+    if path.is_file() or path.suffix == ".model" or (path / SENTENCEPIECE_FILE).is_file():
+        return SentencePieceTokenizer(path_or_name)
+    looks_like_path = path.exists() or path.is_absolute() or str(path_or_name).startswith(".") or len(path.parts) > 2
+    if looks_like_path and not (path / HUGGING_FACE_FILE).is_file():
+        raise FileNotFoundError(
+            f"{path}: no tokenizer here, neither {SENTENCEPIECE_FILE} nor {HUGGING_FACE_FILE}; "
+            "train_tokenizer (stage 4) makes it"
+        )
+    return HuggingFaceTokenizer(path_or_name)
+
+
+def train_sentencepiece(texts: Iterable[str], labels: Iterable[str], vocab_size: int, model_type: str) -> bytes:
+    """Train a sentencepiece model that writes every label as one token and changes no text.
+
+    A label becomes a user-defined piece, a blank and its words: one token at the beginning of an answer and as a word
+    of a transcript, decoded with its blank, never the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3, then the
+    labels. Small corpora give fewer pieces than ``vocab_size``. The result is a function of the arguments.
+
+    Args:
+        texts: What has to be written, one sentence each.
+        labels: The words of every label.
+        vocab_size: The largest number of pieces.
+        model_type: ``unigram``, ``bpe`` or ``char``.
+
+    Raises:
+        ValueError: if the characters and labels don't fit into ``vocab_size``, or a text has a reserved character.
+    """
+    texts, symbols = list(texts), [_BLANK + label.replace(" ", _BLANK) for label in dict.fromkeys(labels)]
+    characters = set().union(*texts)
+    for character in sorted(characters & set(_RESERVED)):
+        text = next(text for text in texts if character in text)
+        raise ValueError(f"'{text}' has the character {character!r}: {_RESERVED[character]}; take it out of the text")
+    characters.discard(" ")
+    needed = len(SPECIAL_IDS) + len(symbols) + len(characters) + 1
+    if vocab_size < needed:
+        raise ValueError(
+            f"--vocab_size {vocab_size} is too small: {len(characters)} characters, a blank, {len(symbols)} labels and "
+            f"{len(SPECIAL_IDS)} special tokens need {needed}; give at least that"
+        )
+    model = BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        vocab_size=vocab_size,
+        model_type=model_type,
+        user_defined_symbols=symbols,
+        **_TRAINING,
+        **SPECIAL_IDS,
+    )
+    return model.getvalue()
+
+
+_TRAINING: Mapping[str, Any] = {
+    "character_coverage": 1.0,
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "hard_vocab_limit": False,
+    "max_sentence_length": 1 << 20,  # bytes; longer ones would be left out
+    "num_threads": 4,  # fixed: sums over threads decide the last digits of the pieces' scores
+    "minloglevel": 2,
+}
+
+
+def check_labels(tokenizer: Tokenizer, tasks: Tasks) -> None:
+    """Check that a task's labels can be told apart, as its answers are one of them.
+
+    Raises:
+        ValueError: if a label has no tokens, or two labels of a task have the same.
+    """
+    for task in tasks.values():
+        seen: dict[tuple[int, ...], str] = {}
+        for label, words in task.labels.items():
+            ids = tuple(tokenizer.encode(words))
+            if not ids:
+                raise ValueError(
+                    f"task '{task.name}': label '{label}' ({words!r}) has no tokens in {tokenizer.name}; reword it"
+                )
+            if ids in seen:
+                raise ValueError(
+                    f"task '{task.name}': labels '{seen[ids]}' and '{label}' are the same tokens {list(ids)} in "
+                    f"{tokenizer.name}; reword one of them"
+                )
+            seen[ids] = label
+
+
+def check_round_trip(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    """Check that encoding loses nothing.
+
+    Raises:
+        ValueError: if a text comes back changed; says which.
+    """
+    for text in texts:
+        back = tokenizer.decode(tokenizer.encode(text))
+        if back != text:
+            raise ValueError(f"the tokenizer turns {text!r} into {back!r}; take unusual characters out of the text")

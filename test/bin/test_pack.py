@@ -1,0 +1,154 @@
+"""pack: ESPnet's tools unpack it anywhere, and the config points at the unpacked files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harmonifuse_espnet.bin.pack import main
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A trained recipe folder: a sentencepiece file, a tokenizer's folder, statistics, pictures."""
+    folder = tmp_path / "recipe"
+    files = {
+        "exp/slm/valid.loss.ave.pth": "weights",
+        "data/token_list/unigram_100/bpe.model": "pieces",
+        "data/llm/tokenizer.json": "{}",
+        "data/llm/sub/merges.txt": "a b",
+        "exp/stats/train/feats_stats.npz": "numbers",
+        "images/slm_curves.png": "picture",
+        "RESULTS.md": "# RESULTS\n\n![curves](images/slm_curves.png) ![logo](https://example.org/a.png)\n",
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    write_config(folder, {})
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write_config(folder: Path, changes: dict[str, object]) -> None:
+    config = {
+        "tokenizer": "data/token_list/unigram_100/bpe.model",
+        "ctc_tokenizer": "data/llm",
+        "feats_stats": str(folder / "exp/stats/train/feats_stats.npz"),  # absolute, as some users configure it
+        "decoder_conf": {"config": {"model_type": "qwen2"}},
+        "tasks": {"asr": {"answer": "text", "prompts": ["transcribe"]}},
+    }
+    (folder / "exp/slm/config.yaml").write_text(yaml.safe_dump(config | changes))
+
+
+def pack(*more: str) -> Path:
+    main(
+        ["--train_config", "exp/slm/config.yaml", "--model_file", "exp/slm/valid.loss.ave.pth", "--out", "m.zip", *more]
+    )
+    return Path("m.zip").resolve()
+
+
+def check_unpacked(names: dict[str, str], home: Path) -> None:
+    config = yaml.safe_load(Path(names["train_config"]).read_text())
+    assert Path(names["model_file"]).read_text() == "weights"
+    for key in ("tokenizer", "ctc_tokenizer", "feats_stats"):
+        assert home in Path(config[key]).resolve().parents, key
+    assert Path(config["tokenizer"]).read_text() == "pieces"
+    assert (Path(config["ctc_tokenizer"]) / "sub" / "merges.txt").read_text() == "a b"
+    assert Path(config["feats_stats"]).read_text() == "numbers"
+    assert config["tasks"] == {"asr": {"answer": "text", "prompts": ["transcribe"]}}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_model_zoo_unpacks_it_in_another_folder(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from espnet_model_zoo.downloader import ModelDownloader
+
+    packed, home = pack(), tmp_path / "elsewhere"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    recipe.rename(tmp_path / "moved away")
+    names = ModelDownloader(home / "cache").download_and_unpack(str(tmp_path / "moved away" / packed.name))
+    check_unpacked(names, home)
+
+
+def test_the_hub_s_way_of_unpacking_finds_the_files_too(recipe: Path, tmp_path: Path) -> None:
+    from espnet_model_zoo.downloader import ModelDownloader
+
+    home = tmp_path / "snapshot"
+    zipfile.ZipFile(pack()).extractall(home)
+    check_unpacked(ModelDownloader._unpack_cache_dir_for_huggingfase(str(home)), home)
+
+
+def test_no_path_of_this_machine_is_in_it_for_what_was_packed(recipe: Path) -> None:
+    with zipfile.ZipFile(pack("--readme", "RESULTS.md")) as archive:
+        assert not any(Path(name).is_absolute() or ".." in name for name in archive.namelist())
+        assert str(recipe) not in archive.read("exp/slm/config.yaml").decode()
+        assert archive.read("images/slm_curves.png") == b"picture"
+        assert archive.read("RESULTS.md").startswith(b"# RESULTS")
+
+
+def test_the_same_archive_for_the_same_content(recipe: Path) -> None:
+    first = pack().read_bytes()
+    (recipe / "exp/slm/valid.loss.ave.pth").touch()
+    assert pack().read_bytes() == first
+
+
+def test_pretrained_models_are_packed_from_a_folder_and_left_to_the_hub_by_name(recipe: Path) -> None:
+    changes = {
+        "frontend_conf": {"model": "data/llm"},
+        "decoder_conf": {"model": "Qwen/Qwen2.5-0.5B"},
+        "tokenizer": "gpt2",
+    }
+    write_config(recipe, changes)
+    with zipfile.ZipFile(pack()) as archive:
+        config = yaml.safe_load(archive.read("exp/slm/config.yaml"))
+        assert archive.read("data/frontend_conf.model/tokenizer.json") == b"{}"
+    assert config["frontend_conf"]["model"] == "data/frontend_conf.model"
+    assert (config["decoder_conf"]["model"], config["tokenizer"]) == ("Qwen/Qwen2.5-0.5B", "gpt2")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("exp/slm/valid.loss.ave.pth", "exp/slm/valid.loss.ave.pth: no such file; stage 6 makes it"),
+        ("exp/slm/config.yaml", "exp/slm/config.yaml: no such file; stage 6 makes it"),
+        ("data/token_list/unigram_100/bpe.model", "bpe.model: no such file or folder, the config's tokenizer; stage 4"),
+        (
+            "exp/stats/train/feats_stats.npz",
+            "feats_stats.npz: no such file or folder, the config's feats_stats; stage 5",
+        ),
+        ("images/slm_curves.png", "RESULTS.md: shows images/slm_curves.png, which is not there; stage 8 makes it"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_stage(
+    recipe: Path, capsys: pytest.CaptureFixture[str], missing: str, message: str
+) -> None:
+    (recipe / missing).unlink()
+    with pytest.raises(SystemExit, match="1"):
+        pack("--readme", "RESULTS.md")
+    assert message in capsys.readouterr().err
+    assert list(recipe.glob("*.zip")) == []
+
+
+def test_a_full_disk_leaves_the_old_archive_and_no_half_one(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recipe / "m.zip").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harmonifuse_espnet.bin.pack.shutil.copyfileobj", full)
+    with pytest.raises(SystemExit, match="1"):
+        pack()
+    assert "No space left on device" in capsys.readouterr().err
+    assert (recipe / "m.zip").read_text() == "old"
+    assert [path.name for path in recipe.iterdir() if "m.zip" in path.name] == ["m.zip"]
+
+
+def test_other_archives_than_zip_are_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        pack("--out", "m.tar.gz")
+    assert "m.tar.gz: the archive must be called *.zip" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harmonifuse_espnet.bin.prepare_data import main, rename_sets
+from harmonifuse_espnet.corpora.datadir import Utterance, read_datadir
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "CREMA D"
+    (folder / "AudioWAV").mkdir(parents=True)
+    for actor in range(1001, 1008):
+        for emotion in ("ANG", "NEU"):
+            (folder / "AudioWAV" / f"{actor}_DFA_{emotion}_XX.wav").write_bytes(b"RIFF")
+    rows = "".join(f'{actor},51,"Female","x","y"\n' for actor in range(1001, 1008))
+    (folder / "VideoDemographics.csv").write_text('"ActorID","Age","Sex","Race","Ethnicity"\n' + rows)
+    return folder
+
+
+def test_every_set_gets_a_folder_and_a_line(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["crema_d", str(corpus), str(tmp_path / "data"), "--set_names", "train=train_crema_d", "test=test_crema_d"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/data/train_crema_d: 10 utterances, 5 speakers, task ser, ang 5, neu 5",
+        f"{tmp_path}/data/dev: 2 utterances, 1 speakers, task ser, ang 1, neu 1",
+        f"{tmp_path}/data/test_crema_d: 2 utterances, 1 speakers, task ser, ang 1, neu 1",
+    ]
+    audio = str(corpus / "AudioWAV" / "1005_DFA_ANG_XX.wav")
+    assert read_datadir(tmp_path / "data/test_crema_d")[0] == Utterance("1005_DFA_ANG_XX", audio, "ang", "1005", "ser")
+
+
+def test_paths_are_absolute_where_the_corpus_is_given_from_here(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    main(["crema_d", ".", str(tmp_path / "data")])
+    assert read_datadir(tmp_path / "data/dev")[0].audio == str(corpus / "AudioWAV" / "1007_DFA_ANG_XX.wav")
+
+
+def test_a_second_task_on_the_same_audio_has_ids_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    main(["crema_d", str(corpus), str(tmp_path / "ser")])
+    main(["crema_d", str(corpus), str(tmp_path / "gender"), "--label", "gender"])
+    ser, gender = (read_datadir(tmp_path / name / "test") for name in ("ser", "gender"))
+    assert [row.id for row in gender] == ["1005_DFA_ANG_XX-gender", "1005_DFA_NEU_XX-gender"]
+    assert [row.audio for row in gender] == [row.audio for row in ser]
+    assert {(row.text, row.task) for row in gender} == {("female", "gender")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["librispeech", "nowhere", "data"], "nowhere: no such corpus folder; expected one that holds LibriSpeech/"),
+        (["iemocap", "nowhere", "data", "--protocol", "espnet"], "IEMOCAP is licensed: ask for it at https://sail"),
+        (["an4", "nowhere", "data"], "Download and unpack http://www.speech.cs.cmu.edu"),
+        (["crema_d", "nowhere", "data"], "Get it with git (and git-lfs) from https://github.com/Cheyney"),
+    ],
+)
+def test_a_missing_corpus_ends_in_one_line(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_that_cannot_be_written_ends_in_one_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="1"):
+        main(["crema_d", str(corpus), str(tmp_path / "file")])
+    assert "file/train: cannot write the data folder: Not a directory" in capsys.readouterr().err
+
+
+def test_unknown_words_are_answered_by_what_is_known(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["timit", "a", "b"], "invalid choice: 'timit'"),
+        (["crema_d", str(corpus), "b", "--emotions", "joy"], "invalid choice: 'joy'"),
+        (["iemocap", "a", "b"], "required: --protocol"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_help_names_the_corpora(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(corpus in out for corpus in ("an4", "crema_d", "iemocap", "librispeech"))
+
+
+def test_renaming_is_checked() -> None:
+    row = Utterance("a", "a.wav", "A", "a", "asr")
+    sets = {"train": [row], "test": [row]}
+    assert list(rename_sets(sets, ["test=eval"])) == ["train", "eval"]
+    for rules, message in (
+        (["dev=eval"], "--set_names dev=eval: the corpus' sets are train, test; expected OLD=NEW"),
+        (["test"], "--set_names test=: the corpus' sets are train, test"),
+        (["test=train"], "two sets would get the same name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rename_sets(sets, rules)

@@ -1,0 +1,141 @@
+"""Claims about stage 4: what is written, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harmonifuse_espnet.bin.train_tokenizer import main
+from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
+from harmonifuse_espnet.tokenizer import load_tokenizer
+
+TASKS = {
+    "asr": {"answer": "text", "prompts": ["TRANSCRIBE THE SPEECH"]},
+    "ser": {"answer": "label", "labels": {"ang": "ANGRY", "sad": "SAD"}, "prompts": ["NAME THE EMOTION"]},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A training set with both tasks, and a table of tasks."""
+    rows = [
+        Utterance(f"a{k}", "x.wav", f"THE {word} FOX", "s", "asr") for k, word in enumerate(["QUICK", "BROWN", "ANGRY"])
+    ]
+    write_datadir(tmp_path / "data", [*rows, Utterance("b0", "x.wav", "ang", "s", "ser")])
+    (tmp_path / "tasks.yaml").write_text(yaml.safe_dump(TASKS, sort_keys=False))
+    return tmp_path
+
+
+def train(folder: Path, *options: str) -> None:
+    main(
+        [
+            "--data_dir",
+            str(folder / "data"),
+            "--tasks",
+            str(folder / "tasks.yaml"),
+            "--out_dir",
+            str(folder / "t"),
+            *options,
+        ]
+    )
+
+
+def failure(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> str:
+    with pytest.raises(SystemExit, match="1"):
+        train(folder, *options)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_it_knows_transcripts_prompts_and_labels(
+    folder: Path, model_type: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(folder, "--vocab_size", "60", "--model_type", model_type)
+    tokenizer = load_tokenizer(folder / "t")
+    for text in ("THE QUICK FOX", "NAME THE EMOTION", "TRANSCRIBE THE SPEECH"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text and tokenizer.unk_id not in tokenizer.encode(text)
+    assert tokenizer.encode("ANGRY") == [4] and tokenizer.encode("SAD") == [5]
+    report = capsys.readouterr().out
+    assert f"{tokenizer.vocab_size} tokens" in report and "(4 answers), 0.00 % unknown" in report
+
+
+def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:
+    train(folder, "--vocab_size", "60")
+    tokens = (folder / "t/tokens.txt").read_text(encoding="utf-8").splitlines()
+    assert tokens[:6] == ["<unk>", "<s>", "</s>", "<pad>", "\u2581ANGRY", "\u2581SAD"]
+    assert len(tokens) == load_tokenizer(folder / "t").vocab_size == len(set(tokens))
+    assert sorted(path.name for path in (folder / "t").iterdir()) == ["bpe.model", "tokens.txt"]
+
+
+def test_labels_alone_need_no_transcripts(folder: Path) -> None:
+    write_datadir(folder / "data", [Utterance("b0", "x.wav", "ang", "s", "ser")])
+    train(folder, "--vocab_size", "60")
+    assert load_tokenizer(folder / "t").decode([4]) == "ANGRY"
+
+
+def test_the_tokenizer_of_a_language_model_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import AutoTokenizer
+
+    llm = save_word_tokenizer(folder / "llm", "ANGRY SAD THE FOX QUICK BROWN")
+    train(folder, "--vocab_size", "60")
+    train(folder, "--llm", str(llm))
+    assert not (folder / "t/bpe.model").exists()
+    kept, original = load_tokenizer(folder / "t"), AutoTokenizer.from_pretrained(llm)
+    assert kept.encode("THE ANGRY FOX") == original.encode("THE ANGRY FOX", add_special_tokens=False)
+    assert kept.vocab_size == len(original) and "0.00 % unknown" in capsys.readouterr().out
+    train(folder, "--vocab_size", "60")
+    assert load_tokenizer(folder / "t").encode("ANGRY") == [4]
+
+
+def test_a_language_model_that_cannot_tell_labels_apart_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = save_word_tokenizer(folder / "llm", "THE FOX")
+    message = failure(capsys, folder, "--llm", str(llm))
+    assert "task 'ser': labels 'ang' and 'sad' are the same tokens" in message and not (folder / "t").exists()
+
+
+def save_word_tokenizer(folder: Path, words: str) -> Path:
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: index for index, word in enumerate(["<unk>", "</s>", *words.split()])}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>", eos_token="</s>").save_pretrained(folder)
+    return folder
+
+
+def test_a_vocabulary_that_is_too_small_shows_both_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, folder, "--vocab_size", "10")
+    assert "--vocab_size 10 is too small:" in message and "2 labels and 4 special tokens need 28" in message
+
+
+def test_an_unknown_label_names_utterance_and_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_datadir(folder / "data", [Utterance("b7", "x.wav", "bored", "s", "ser")])
+    message = failure(capsys, folder)
+    assert "utterance 'b7': unknown label 'bored' for task 'ser', which knows ang, sad" in message
+
+
+def test_a_full_disk_keeps_the_earlier_tokenizer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(folder, "--vocab_size", "60")
+    before = (folder / "t/bpe.model").read_bytes()
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.parent == folder / "t":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    message = failure(capsys, folder, "--vocab_size", "45")
+    assert f"{folder / 't'}: cannot write here (No space left on device); free space" in message
+    assert (folder / "t/bpe.model").read_bytes() == before and len(list((folder / "t").iterdir())) == 2

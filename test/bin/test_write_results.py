@@ -1,0 +1,129 @@
+"""write_results: one file with its pictures beside it, the same bytes again but for the date."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from harmonifuse_espnet.bin.write_results import layer_weights, main
+from harmonifuse_espnet.metrics import label_scores, text_scores
+from harmonifuse_espnet.pictures import draw_training_curves, read_curves
+from harmonifuse_espnet.results import Scored
+
+ASR = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
+SER = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def write_events(folder: Path, values: dict[str, list[tuple[int, float]]]) -> None:
+    writer = EventFileWriter(str(folder))
+    for tag, curve in values.items():
+        for step, value in curve:
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            writer.add_event(Event(wall_time=0.0, step=step, summary=summary))
+    writer.close()
+
+
+@pytest.fixture
+def exp_dir(tmp_path: Path) -> Path:
+    """An experiment of two epochs of 100 steps with everything that training and decoding leave."""
+    exp_dir = tmp_path / "exp" / "slm"
+    nan = float("nan")
+    train = {
+        "loss_asr": [(50, 9.0), (100, 5.0), (100, 4.0), (150, 3.0), (200, 2.0)],
+        "acc_asr": [(100, 0.5), (200, nan)],
+    }
+    write_events(exp_dir / "tensorboard" / "train", train)
+    valid = {"loss_asr": [(100, 4.5), (200, 2.5)], "loss_ctc_asr": [(100, 7.0), (200, 1.0)], "acc_asr": [(200, 0.7)]}
+    write_events(exp_dir / "tensorboard" / "valid", valid)
+    folder = exp_dir / "decode_greedy" / "test"
+    folder.mkdir(parents=True)
+    asr = {"answer": "text", "utterances": 1, "scores": {"llm": ASR}}
+    ser = {"answer": "label", "utterances": 2, "scores": {"llm": SER}}
+    (folder / "score.json").write_text(
+        json.dumps({"test_set": "test", "utterances": 3, "tasks": {"asr": asr, "ser": ser}})
+    )
+    weights = {task: {"layer_weights": [0.1, 0.9], "fusion_weights": [0.5, 0.5]} for task in ("asr", "ser")}
+    (folder / "selection.json").write_text(json.dumps({"parameters": 10, "trained_parameters": 7, "tasks": weights}))
+    return exp_dir
+
+
+def test_results_and_pictures_are_written_and_linked(
+    exp_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "RESULTS.md"
+    main(["--exp_dir", str(exp_dir), "--out", str(out), "--train_config", str(tmp_path / "conf/train.yaml")])
+    text = out.read_text()
+    assert capsys.readouterr().out == text
+    assert text.startswith("# RESULTS\n")
+    assert "[conf/train.yaml](conf/train.yaml)" in text
+    assert str(tmp_path) not in text
+    links = re.findall(r"!\[.+\]\((.+)\)", text)
+    drawn = ["training_curves.png", "confusion_ser_decode_greedy_test.png", "layer_weights_decode_greedy.png"]
+    assert links == [f"images/slm_{name}" for name in drawn]
+    for name in drawn:
+        assert (tmp_path / "images" / f"slm_{name}").read_bytes() == (exp_dir / "images" / name).read_bytes()
+        assert (exp_dir / "images" / name).read_bytes().startswith(PNG)
+
+
+def test_the_same_bytes_again_but_for_the_date(exp_dir: Path, tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
+        text = re.sub("- date: .*", "", (tmp_path / "RESULTS.md").read_text())
+        runs.append([text, *(path.read_bytes() for path in sorted((tmp_path / "images").iterdir()))])
+    assert runs[0] == runs[1]
+
+
+def test_two_experiments_share_a_file(exp_dir: Path, tmp_path: Path) -> None:
+    other = exp_dir.with_name("naive")
+    (other / "decode_greedy" / "test").mkdir(parents=True)
+    score = (exp_dir / "decode_greedy" / "test" / "score.json").read_text()
+    (other / "decode_greedy" / "test" / "score.json").write_text(score)
+    main(["--exp_dir", str(exp_dir), "--exp_dir", str(other), "--out", str(tmp_path / "RESULTS.md")])
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["Environments", "exp/slm", "exp/naive"]
+    assert "images/naive_confusion_ser_decode_greedy_test.png" in text
+    assert "images/naive_training_curves.png" not in text
+
+
+def test_one_config_for_two_experiments_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--exp_dir", "a", "--exp_dir", "b", "--train_config", "c", "--out", str(tmp_path / "R.md")])
+    assert "2 --exp_dir but 1 --train_config" in capsys.readouterr().err
+
+
+def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        main(["--exp_dir", str(tmp_path / "exp"), "--out", str(tmp_path / "RESULTS.md")])
+    assert "run stages 7 and 8 first" in capsys.readouterr().err
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
+def test_curves_are_epoch_ends_the_last_value_counts_and_nan_is_left_out(exp_dir: Path) -> None:
+    curves = read_curves(exp_dir / "tensorboard")
+    assert curves["train"]["loss_asr"] == {100: 4.0, 200: 2.0}
+    assert curves["train"]["acc_asr"] == {100: 0.5}
+    assert curves["valid"]["loss_asr"] == {100: 4.5, 200: 2.5}
+
+
+def test_a_log_without_tasks_has_no_curves(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no curve to draw; the TensorBoard log has loss"):
+        draw_training_curves({"train": {}, "valid": {"loss": {1: 1.0}}}, "title", tmp_path / "a.png")
+
+
+def test_a_task_has_one_row_unless_its_weights_differ_by_test_set() -> None:
+    def scored(test_set: str, weights: list[float]) -> Scored:
+        return Scored("decode", test_set, {}, {"asr": {"layer_weights": weights, "fusion_weights": None}})
+
+    same = layer_weights([scored("dev", [0.2, 0.8]), scored("test", [0.2, 0.8])])
+    assert same == {"speech encoder": {"asr": [0.2, 0.8]}}
+    other = layer_weights([scored("dev", [0.2, 0.8]), scored("test", [0.5, 0.5])])
+    assert other == {"speech encoder": {"asr": [0.2, 0.8], "asr, test": [0.5, 0.5]}}
+    assert layer_weights([Scored("decode", "dev", {}, {})]) == {}

@@ -1,0 +1,17 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with an4/, crema_d/ and mini_librispeech/: ``HARMONIFUSE_DATA``, or ``../shared/data``."""
+    folder = Path(os.environ.get("HARMONIFUSE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is no folder; set HARMONIFUSE_DATA")
+    return folder

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from harmonifuse_espnet.corpora.an4 import prepare
+from harmonifuse_espnet.corpora.datadir import Utterance
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """102 training and 2 test utterances, headerless audio."""
+    root = tmp_path / "an4"
+    (root / "etc").mkdir(parents=True)
+    speakers = {"train": ["fash"] * 51 + ["mabc"] * 51, "test": ["fcaw"] * 2}
+    for part, folder in (("train", "an4_clstk"), ("test", "an4test_clstk")):
+        names = [f"an{100 + number}-{speaker}-b" for number, speaker in enumerate(speakers[part])]
+        files = [f"{folder}/{name.split('-')[1]}/{name}" for name in names]
+        for file in files:
+            (root / "wav" / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / "wav" / f"{file}.raw").write_bytes(np.array([1, -2, 300], dtype=">i2").tobytes())
+        (root / f"etc/an4_{part}.fileids").write_text("\n".join(files))
+        words = ["<s> GO ON </s>" if number % 2 else "YES" for number in range(len(names))]
+        lines = [f"{word} ({name})" for word, name in zip(words, names, strict=True)]
+        (root / f"etc/an4_{part}.transcription").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_headerless_audio_becomes_flac(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.raw: headerless audio; give --converted_dir"):
+        prepare(corpus)
+    sets = prepare(corpus, converted_dir=tmp_path / "flac")
+    samples, rate = soundfile.read(sets["test"][0].audio, dtype="int16")
+    assert (samples.tolist(), rate) == ([1, -2, 300], 16000)
+    assert sets["test"][1].text == "GO ON"
+
+
+def test_the_first_hundred_by_id_are_development(corpus: Path, tmp_path: Path) -> None:
+    sets = prepare(corpus.parent, converted_dir=tmp_path / "flac")
+    assert {name: len(rows) for name, rows in sets.items()} == {"train_nodev": 2, "train_dev": 100, "test": 2}
+    assert sets["train_dev"][0].id == "fash-an100-b"
+    assert [row.id for row in sets["train_nodev"]] == ["mabc-an200-b", "mabc-an201-b"]
+
+
+def test_lists_that_are_not_parallel_are_refused(corpus: Path) -> None:
+    path = corpus / "etc/an4_test.transcription"
+    path.write_text("YES (an101-fcaw-b)\nNO (an100-fcaw-b)\n")
+    with pytest.raises(ValueError, match=r"an4_test\.transcription:1: expected 'WORDS \(an100-fcaw-b\)'"):
+        prepare(corpus)
+    path.write_text("YES (an100-fcaw-b)\n")
+    with pytest.raises(ValueError, match=r"an4_test\.fileids has 2 lines, .*transcription 1; they must be parallel"):
+        prepare(corpus)
+
+
+def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:
+    (corpus / "wav/an4test_clstk/fcaw/an100-fcaw-b.raw").unlink()
+    with pytest.raises(FileNotFoundError, match=r"an100-fcaw-b: no audio with the extension \.sph, \.flac"):
+        prepare(corpus)
+    (corpus / "etc/an4_train.fileids").unlink()
+    with pytest.raises(FileNotFoundError, match=r"an4_train\.fileids: missing\. Download and unpack http"):
+        prepare(corpus)
+    with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder"):
+        prepare(tmp_path / "nowhere")
+
+
+def test_the_release_has_espnets_ids_and_sets(data_root: Path) -> None:
+    sets = prepare(data_root / "an4")
+    assert {name: len(rows) for name, rows in sets.items()} == {"train_nodev": 848, "train_dev": 100, "test": 130}
+    audio = str(data_root / "an4/wav/an4_clstk/fash/an251-fash-b.flac")
+    assert sets["train_dev"][0] == Utterance("fash-an251-b", audio, "YES", "fash", "asr")
+    assert sum(len(row.text.split()) for row in sets["test"]) == 773
+    train = {row.speaker for name in ("train_nodev", "train_dev") for row in sets[name]}
+    test = {row.speaker for row in sets["test"]}
+    assert (len(train), len(test), train & test) == (74, 10, set())
+
+
+def test_sphere_audio_is_taken_as_it_is(data_root: Path, corpus: Path) -> None:
+    sphere = data_root / "an4/sph_samples/an251-fash-b.sph"
+    files = corpus / "etc/an4_test.fileids"
+    files.write_text("an4test_clstk/fash/an251-fash-b")
+    (corpus / "etc/an4_test.transcription").write_text("<s> YES </s> (an251-fash-b)")
+    (corpus / "wav/an4test_clstk/fash").mkdir()
+    (corpus / "wav/an4test_clstk/fash/an251-fash-b.sph").symlink_to(sphere)
+    (row,) = prepare(corpus, converted_dir=corpus / "flac")["test"]
+    assert (row.text, row.audio) == ("YES", str(corpus / "wav/an4test_clstk/fash/an251-fash-b.sph"))
+    ours, theirs = (
+        soundfile.read(path)[0] for path in (row.audio, data_root / "an4/wav/an4_clstk/fash/an251-fash-b.flac")
+    )
+    assert np.array_equal(ours, theirs)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from harmonifuse_espnet.corpora.datadir import Utterance
+from harmonifuse_espnet.corpora.iemocap import COUNTS, SESSION_COUNTS, WAVS, Turn, _check, prepare, read_turns
+
+RATERS = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\nA-E4:\tval 3; act ; dom  2;\t()\n\n"
+LABELS = ("ang", "exc", "hap", "neu", "sad", "fru", "xxx")
+
+
+def write_dialog(root: Path, dialog: str, newline: str = "\n") -> None:
+    """A dialog of seven turns a voice, with the release's traps."""
+    session = root / f"Session{int(dialog[3:5])}"
+    wavs = session / "sentences" / "wav" / dialog
+    wavs.mkdir(parents=True)
+    names = [f"{dialog}_{sex}{number:03d}" for number in range(len(LABELS)) for sex in "FM"]
+    evaluation, transcript = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n", ""
+    for index, name in enumerate(names):
+        (wavs / f"{name}.wav").write_bytes(b"RIFF")
+        (wavs / f"._{name}.wav").write_bytes(b"")
+        evaluation += f"[{index}.2901 - {index}.9]\t{name}\t{LABELS[index // 2]}\t[2.5000, 2.5000, 2.5000]\n{RATERS}"
+        transcript += f"{name} [{index:08.4f}-{index + 1:08.4f}]: [LAUGHTER] Excuse me.  [BREATHING] Yes!\n"
+    transcript += f"M: [BREATHING]\nF: Hm.\n{dialog}_FXX0 [001.0000-002.0000]: No wav.\n"
+    for kind, text in (("EmoEvaluation", evaluation), ("transcriptions", transcript)):
+        folder = session / "dialog" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{dialog}.txt").write_text(text, newline=newline)
+        (folder / f"._{dialog}.txt").write_bytes(b"\0\5\xff")
+    (session / "dialog" / "EmoEvaluation" / "Categorical" / f"{dialog}.txt").mkdir(parents=True)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    root = tmp_path / "IEMOCAP_full_release"
+    for session in range(1, 6):
+        write_dialog(root, f"Ses0{session}F_impro01", newline="\r\n" if session == 2 else "\n")
+    write_dialog(root, "Ses04M_impro05a")
+    write_dialog(root, "Ses05M_script01_1b")
+    return root
+
+
+def counts(sets: dict[str, list[Utterance]]) -> dict[str, int]:
+    return {name: len(rows) for name, rows in sets.items()}
+
+
+def test_who_speaks_comes_from_the_utterance_not_from_the_dialog(corpus: Path) -> None:
+    turns = {turn.id: turn for turn in read_turns(corpus)}
+    assert len(turns) == 7 * 14
+    turn = turns["Ses05M_script01_1b_F003"]
+    assert (turn.speaker, turn.dialog, turn.label) == ("Ses05F", "Ses05M_script01_1b", "neu")
+    assert {turn.speaker for turn in turns.values()} == {
+        f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"
+    }
+
+
+def test_four_classes_merge_excitement_into_happiness(corpus: Path) -> None:
+    rows = prepare(corpus.parent, "emobox", fold=1)["test"]
+    assert [(row.id[-4:], row.text, row.speaker) for row in rows if row.id[-4] == "M"] == [
+        ("M000", "ang", "Ses01M"),
+        ("M001", "hap", "Ses01M"),
+        ("M002", "hap", "Ses01M"),
+        ("M003", "neu", "Ses01M"),
+        ("M004", "sad", "Ses01M"),
+    ]
+    audio = str(corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav")
+    assert rows[0] == Utterance("Ses01F_impro01_F000", audio, "ang", "Ses01F", "ser")
+
+
+@pytest.mark.parametrize(("labels", "utterances"), [("4", 10), ("4_no_exc", 8), ("9", 12), ("all", 14)])
+def test_label_sets(corpus: Path, labels: str, utterances: int) -> None:
+    assert len(prepare(corpus, "emobox", fold=3, labels=labels)["test"]) == utterances
+
+
+def test_words_lose_their_tags_and_nothing_else(corpus: Path) -> None:
+    rows = prepare(corpus, "emobox", fold=2, task="asr")["test"]
+    assert {(row.text, row.task) for row in rows} == {("Excuse me. Yes!", "asr")}
+    assert len(rows) == 14
+
+
+def test_turns_without_words_are_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = corpus / "Session2/dialog/transcriptions/Ses02F_impro01.txt"
+    path.write_text(re.sub(r"(?m)^(Ses02F_impro01_F00[01] .*?:).*$", r"\1 [LAUGHTER]", path.read_text()))
+    with caplog.at_level(logging.INFO):
+        assert len(prepare(corpus, "emobox", fold=2, task="asr")["test"]) == 12
+    assert caplog.messages == ["left out 2 turns without words, first Ses02F_impro01_F000"]
+
+
+def test_protocols_split_by_session_speaker_or_dialog(corpus: Path) -> None:
+    assert counts(prepare(corpus, "emobox", fold=4)) == {"test": 20, "train": 50}
+    assert counts(prepare(corpus, "superb", fold=4)) == {"dev": 10, "test": 20, "train": 40}
+    assert counts(prepare(corpus, "espnet")) == {"dev": 10, "test": 20, "train": 40}
+    sets = prepare(corpus, "loso10", fold=8)
+    assert {name: {row.speaker for row in sets[name]} for name in ("test", "dev")} == {
+        "test": {"Ses04M"},
+        "dev": {"Ses04F"},
+    }
+    assert {row.speaker[:5] for row in sets["train"]} == {"Ses01", "Ses02", "Ses03", "Ses05"}
+    assert {row.id[:6] for row in prepare(corpus, "espnet")["dev"]} == {"Ses04M"}
+
+
+def test_the_random_development_set_depends_on_the_seed_alone(corpus: Path) -> None:
+    first, again, other = (prepare(corpus, "superb", fold=1, seed=seed)["dev"] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_custom_sets_take_the_first_rule_that_fits(corpus: Path) -> None:
+    rules = ["voices=^Ses05", "dialogs=impro05", "train=_F"]
+    sets = prepare(corpus, "custom", split_rules=rules)
+    assert counts(sets) == {"dialogs": 10, "train": 20, "voices": 20}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "superb"}, r"protocol superb has folds 1\.\.5, got --fold None"),
+        ({"protocol": "loso10", "fold": 11}, r"protocol loso10 has folds 1\.\.10, got --fold 11"),
+        ({"protocol": "espnet", "fold": 2}, r"protocol espnet has folds 1\.\.1, got --fold 2"),
+        ({"protocol": "custom"}, "wants --split SET=REGEX"),
+        ({"protocol": "custom", "split_rules": ["train"]}, "--split train: expected SET=REGEX"),
+        ({"protocol": "custom", "split_rules": ["train=("]}, r"--split train=\(: not a regular expression"),
+        ({"protocol": "espnet", "split_rules": ["a=b"]}, "--split goes with --protocol custom, got --protocol espnet"),
+        (
+            {"protocol": "espnet", "check_counts": "true"},
+            r"utterances 98 \(release: 10039\), dialogs 7 \(release: 151\)",
+        ),
+    ],
+)
+def test_bad_options_are_refused(corpus: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(corpus, **options)  # type: ignore[arg-type]
+
+
+def test_an_unknown_emotion_label_is_named(corpus: Path) -> None:
+    path = corpus / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    path.write_text(path.read_text().replace("\tang\t", "\tjoy\t", 1))
+    with pytest.raises(ValueError, match=r"Ses01F_impro01\.txt:3: unknown emotion label 'joy'; known are neu, fru"):
+        prepare(corpus, "espnet")
+    path.write_text("[1.0 - 2.0] Ses01F_impro01_F000 ang\n")
+    with pytest.raises(ValueError, match=r"Ses01F_impro01\.txt:1: expected '\[start - end\]<TAB>id<TAB>label"):
+        prepare(corpus, "espnet")
+
+
+def test_an_evaluation_without_a_wav_names_both(corpus: Path) -> None:
+    (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M002.wav").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"impro01_M002\.wav: missing, yet .*Ses01F_impro01\.txt:\d+ evaluates it"
+    ):
+        prepare(corpus, "espnet")
+
+
+def test_a_wav_without_an_evaluation_is_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M900.wav").write_bytes(b"RIFF")
+    with caplog.at_level(logging.INFO):
+        assert len(read_turns(corpus)) == 98
+    assert "left out 1 wavs without an evaluation, first Ses01F_impro01_M900" in caplog.text
+
+
+def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such corpus folder; .* IEMOCAP is licensed: ask for it"):
+        prepare(tmp_path / "nowhere", "espnet")
+    with pytest.raises(FileNotFoundError, match="none of Session1 to Session5 in it"):
+        prepare(tmp_path, "espnet")
+    (tmp_path / "Session1").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: no \.txt files in it"):
+        prepare(tmp_path, "espnet")
+
+
+def released_turns() -> list[Turn]:
+    """Turns with exactly the published counts: 151 dialogs, and every label in every session."""
+    labels = {session: [] for session in SESSION_COUNTS}  # type: dict[int, list[str]]
+    happy = COUNTS["hap"]
+    for session, expected in SESSION_COUNTS.items():
+        for label, count in expected.items():
+            if label == "hap+exc":
+                as_hap = min(happy, count)
+                happy -= as_hap
+                labels[session] += ["hap"] * as_hap + ["exc"] * (count - as_hap)
+            else:
+                labels[session] += [label] * count
+    labels[5] += [label for label in ("fru", "sur", "fea", "oth", "dis", "xxx") for _ in range(COUNTS[label])]
+    return [
+        Turn(f"Ses0{session}F_impro{index % (31 if session == 1 else 30):02d}_F{index:04d}", Path("a.wav"), label, None)
+        for session, drawn in labels.items()
+        for index, label in enumerate(drawn)
+    ]
+
+
+def test_the_published_counts_agree_with_each_other_and_a_difference_is_named() -> None:
+    turns = released_turns()
+    assert len(turns) == WAVS == 10039
+    assert sum(sum(expected.values()) for expected in SESSION_COUNTS.values()) == 5531
+    _check(Path("release"), turns)
+    lost = next(turn for turn in turns if turn.label == "ang")
+    message = "utterances 10038 (release: 10039), ang 1102 (release: 1103), Session1 ang 228 (release: 229); unpack"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _check(Path("release"), [turn for turn in turns if turn is not lost])

@@ -1,0 +1,125 @@
+"""The mini recipe's corpus, made at the smallest size by the recipe's own script."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from harmonifuse_espnet.corpora import iemocap, librispeech
+
+LOCAL = Path(__file__).parents[2] / "egs2" / "mini" / "slm1" / "local"
+RULES = ["voices=^Ses05", "sentences=_script03", "dev=_script02", "train=."]
+
+
+def make(out_dir: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(LOCAL / "make_corpus.py"), str(out_dir), "--scale", "0.01", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "corpus"
+    made = make(folder)
+    assert made.returncode == 0, made.stderr
+    assert "55/55 folders" in made.stdout
+    return folder
+
+
+def test_it_is_read_as_the_releases_are(corpus: Path) -> None:
+    read = librispeech.prepare(corpus)
+    assert {name: len(rows) for name, rows in read.items()} == {"dev_mini": 3, "test_mini": 4, "train_mini": 20}
+    acted = iemocap.prepare(corpus, "custom", split_rules=RULES)
+    assert {name: len(rows) for name, rows in acted.items()} == {"dev": 32, "sentences": 32, "train": 32, "voices": 8}
+    for rows in acted.values():
+        assert {row.text for row in rows} == {"ang", "hap", "neu", "sad"}
+
+
+def test_gender_is_known_of_every_reader(corpus: Path) -> None:
+    rows = librispeech.prepare(corpus, ["test-mini"], label="gender")["test_mini"]
+    assert [row.text for row in rows] == ["male", "female", "male", "female"]
+
+
+def test_words_are_independent_of_the_emotion_and_unseen_in_other_sets(corpus: Path) -> None:
+    labels = {
+        row.id: row.text for rows in iemocap.prepare(corpus, "custom", split_rules=RULES).values() for row in rows
+    }
+    words = iemocap.prepare(corpus, "custom", split_rules=RULES, task="asr", labels="4")
+    said: dict[str, set[str]] = {}
+    for name, rows in words.items():
+        said[name] = {row.text for row in rows}
+        for sentence in said[name]:
+            answers = [labels[row.id] for row in rows if row.text == sentence]
+            assert sorted(answers) == ["ang", "hap", "neu", "sad"]
+    sets = [*said.values(), *({row.text for row in rows} for rows in librispeech.prepare(corpus).values())]
+    read = [{sentence.upper().rstrip(".") for sentence in sentences} for sentences in sets]
+    assert sum(map(len, read)) == len(set().union(*read))
+
+
+def test_test_voices_are_in_no_training_set(corpus: Path) -> None:
+    lines = (corpus / "LibriSpeech" / "SPEAKERS.TXT").read_text().splitlines()
+    voices: dict[str, set[str]] = {}
+    for line in lines:
+        if not line.startswith(";"):
+            voices.setdefault(line.split("|")[2].strip(), set()).add(line.partition("+")[2])
+    assert len(voices["train-mini"]) == 20
+    assert voices["test-mini"].isdisjoint(voices["train-mini"] | voices["dev-mini"])
+    assert {"f4", "m2"} < voices["test-mini"]  # and these two act in the fifth session
+
+
+def test_the_layout_has_the_releases_traps(corpus: Path) -> None:
+    root = corpus / "IEMOCAP_full_release"
+    dialogs = {path.name for path in root.glob("Session*/sentences/wav/*")}
+    assert {"Ses03M_impro05a", "Ses03M_impro08b", "Ses05M_script01_1b"} < dialogs
+    texts = [path.read_bytes() for path in root.glob("Session*/dialog/transcriptions/[!.]*.txt")]
+    assert 0 < sum(b"\r\n" in text for text in texts) < len(texts)
+    assert any(b"[LAUGHTER]" in text for text in texts)
+    assert all(b"_FXX0 [" in text and (b"\nF: " in text or b"\nM: " in text) for text in texts)
+    assert (root / "Session1/dialog/EmoEvaluation/Self-evaluation").is_dir()
+    assert list(root.glob("Session1/sentences/wav/*/._*.wav"))
+
+
+def test_audio_is_sixteen_kilohertz_mono_of_one_to_four_seconds(corpus: Path) -> None:
+    paths = [*corpus.rglob("*.flac"), *corpus.glob("IEMOCAP_full_release/Session*/sentences/wav/*/[!.]*.wav")]
+    for info in map(soundfile.info, paths):
+        assert (info.samplerate, info.channels) == (16000, 1)
+        assert 0.6 < info.duration < 4.0
+
+
+def test_what_is_missing_is_made_again_with_the_same_samples(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus, folder)
+    chapter = sorted(folder.glob("LibriSpeech/test-mini/*/*"))[0]
+    chapter.rename(chapter.with_name(f".{chapter.name}.unfinished"))  # as a process leaves it that was killed
+    shutil.rmtree(folder / "IEMOCAP_full_release/Session3/sentences/wav/Ses03M_impro05b")
+    made = make(folder, "--nj", "1")
+    assert "55 folders, 2 to make" in made.stdout
+    assert digests(folder) == digests(corpus)  # though eSpeak NG seeds itself with the time
+    assert "55 folders, 0 to make" in make(folder).stdout
+
+
+def test_another_seed_needs_another_folder(corpus: Path) -> None:
+    made = make(corpus, "--seed", "1")
+    assert made.returncode == 1
+    assert made.stderr.startswith("error: ")
+    assert "corpus.json: made with {'seed': 0, 'scale': 0.01}, asked for {'seed': 1, 'scale': 0.01}" in made.stderr
+
+
+def test_bad_options_and_folders_are_refused(tmp_path: Path) -> None:
+    assert "--nj 0 --scale 0.01: both must be positive" in make(tmp_path, "--nj", "0").stderr
+    (tmp_path / "file").write_text("")
+    made = make(tmp_path / "file" / "corpus")
+    assert (made.returncode, "Not a directory" in made.stderr, "Traceback" in made.stderr) == (1, True, False)

@@ -1,0 +1,90 @@
+"""What the recipes' shell refuses: missing inputs and bad options, each with its message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Recipe
+
+TAG = "exp/train_raw_unigram_100"
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing", "maker"),
+    [
+        (2, "data/dev_ser/wav.scp", 1),
+        (4, "dump/raw/train/text", 2),
+        (5, "data/token_list/unigram_100/tokens.txt", 4),
+        (5, "dump/raw/valid/wav.scp", 2),
+        (6, "exp/stats_raw_unigram_100/train/speech_shape", 5),
+        (7, f"{TAG}/valid.acc.ave.pth", 6),
+        (8, f"{TAG}/decode_valid.acc.ave/test_asr/text", 7),
+        (9, f"{TAG}/config.yaml", 6),
+        (10, f"{TAG}/model.zip", 9),
+    ],
+)
+def test_a_stage_names_what_is_missing_and_which_stage_makes_it(
+    mini: Recipe, stage: int, missing: str, maker: int
+) -> None:
+    mini.run()
+    (mini.dir / missing).unlink()
+    done = mini.run("--stage", str(stage), "--stop_stage", str(stage), "--upload_repo", "user/name")
+    assert done.returncode == 1
+    remedy = f"./run.sh --stage {maker} --stop_stage {maker}"
+    assert f"error: stage {stage} needs {missing}, made by stage {maker}: {remedy}\n" in done.stdout
+
+
+def test_features_that_were_not_extracted_come_from_stage_3(mini: Recipe) -> None:
+    mini.run("--stop_stage", "4")
+    done = mini.run("--stage", "5", "--feats_type", "fbank")
+    assert "stage 5 needs dump/fbank/train/feats.scp, made by stage 3" in done.stdout
+
+
+def test_data_preparation_that_makes_no_such_set_is_an_error(mini: Recipe) -> None:
+    done = mini.run("--stop_stage", "1", "--test_sets", "test_asr test_other")
+    assert done.returncode == 1
+    assert "local/data.sh made no data/test_other" in done.stdout
+
+
+def test_a_missing_configuration_is_named(mini: Recipe) -> None:
+    mini.run("--stop_stage", "4")
+    done = mini.run("--stage", "5", "--train_config", "conf/other.yaml")
+    assert done.returncode == 1
+    assert f"stage 5 needs {mini.dir}/conf/other.yaml" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--stge", "3"], "unknown option --stge; like it: --stage --stop_stage"),
+        (["--xyz", "3"], "unknown option --xyz; like it: none (all of them: --help)"),
+        (["--stage"], "option --stage needs a value"),
+        (["--stage", "--nj", "3"], "option --stage needs a value, but the option --nj follows"),
+        (["6"], "unexpected argument '6'"),
+        (["--train_args", "--max_epoch", "3"], "unexpected argument '3'; options are written --name value"),
+        (["--stage", "six"], "--stage is 'six', but must be a whole number"),
+        (["--nj", "0"], "--nj and --nproc must be 1 or more"),
+        (["--stage", "8", "--stop_stage", "7"], "no stage from 8 to 7"),
+        (["--stage", "11", "--stop_stage", "12"], "no stage from 11 to 10"),
+        (["--feats_type", "mfcc"], "--feats_type is 'mfcc', but must be one of: raw fbank ssl"),
+        (["--skip_bad", "yes"], "--skip_bad is 'yes', but must be one of: true false"),
+        (["--tokenizer_type", "llm"], "--tokenizer_type llm needs --llm"),
+        (["--test_sets", ""], "--test_sets names no set"),
+        (["--test_sets", "valid"], "the test set 'valid' would overwrite dump/raw/valid"),
+        (["--python", "/no/python"], "there is no Python at '/no/python'"),
+        (["--stage", "10", "--stop_stage", "10"], "stage 10 needs --upload_repo user/name"),
+    ],
+)
+def test_a_bad_option_is_refused_before_anything_runs(mini: Recipe, options: list[str], message: str) -> None:
+    done = mini.run(*options)
+    assert done.returncode == 1
+    assert f"error: {message}" in done.stdout
+    assert mini.calls() == []
+
+
+def test_the_name_of_an_option_may_be_written_with_hyphens(mini: Recipe) -> None:
+    mini.run("--stop-stage", "2")
+    assert mini.commands() == ["format_audio"] * 5

@@ -1,0 +1,99 @@
+"""The component gate: its formula against NumPy, and its two ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate, utterance_stats
+
+LENGTHS, TASK = torch.tensor([6, 4]), torch.tensor([0, 1])
+
+
+def arguments(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    return torch.randn(2, 6, 3), LENGTHS, torch.randn(2, 8), TASK
+
+
+def gate(kind: type[Projection] = PromptGate, bias: float | None = None) -> Projection:
+    torch.manual_seed(5)
+    made = kind(3, 4, 8, 2)
+    if bias is not None:
+        with torch.no_grad():
+            made.gate_hidden.bias.fill_(bias)
+    return made
+
+
+def test_the_formula() -> None:
+    module = gate()
+    hidden, lengths, query, task = arguments()
+    h, q = hidden.numpy().astype(float), query.numpy().astype(float)
+    p = {name: value.detach().numpy().astype(float) for name, value in module.named_parameters()}
+    q = (q - q.mean(1, keepdims=True)) / np.sqrt(q.var(1, keepdims=True) + 1e-5)  # a new LayerNorm scales by 1
+    for row, length in enumerate(lengths.tolist()):
+        valid = h[row, :length]
+        stats = np.concatenate([valid.mean(0), np.sqrt(valid.var(0) + 1e-5)])
+        g = 1 / (
+            1
+            + np.exp(-(h[row] @ p["gate_hidden.weight"].T + p["gate_hidden.bias"] + q[row] @ p["gate_query.weight"].T))
+        )
+        a = h[row] @ p["linguistic.weight"].T + p["linguistic.bias"]
+        b = h[row] @ p["paralinguistic.weight"].T + p["paralinguistic.bias"] + p["paralinguistic_stats.weight"] @ stats
+        np.testing.assert_allclose(module(*arguments())[row].detach(), g * a + (1 - g) * b, rtol=1e-4, atol=1e-5)
+
+
+def test_an_open_gate_is_linguistic_and_a_closed_one_paralinguistic() -> None:
+    hidden, lengths, _, _ = arguments()
+    opened, closed = gate(bias=1e4), gate(bias=-1e4)
+    torch.testing.assert_close(opened(*arguments()), opened.linguistic(hidden))
+    stats = closed.paralinguistic_stats(utterance_stats(hidden, lengths))
+    torch.testing.assert_close(closed(*arguments()), closed.paralinguistic(hidden) + stats[:, None])
+    assert (opened(*arguments()) - closed(*arguments())).abs().max() > 0.1
+
+
+def test_no_gate_is_one_projection() -> None:
+    module = gate(Projection)
+    torch.testing.assert_close(module(*arguments()), module.linguistic(arguments()[0]))
+    assert len(list(module.parameters())) == 2
+
+
+def test_the_prompt_moves_the_gate_and_the_task_does_not() -> None:
+    module = gate()
+    hidden, _, query, task = arguments()
+    first = module.gate(hidden, query, task)
+    assert ((first > 0) & (first < 1)).all() and first.shape == (2, 6, 4)
+    torch.testing.assert_close(module.gate(hidden, query, 1 - task), first)
+    assert (module.gate(hidden, query.flip(0), task) - first).abs().max() > 0.01
+
+
+def test_a_task_gate_listens_to_the_task_alone() -> None:
+    module = gate(TaskGate)
+    assert isinstance(module, TaskGate)
+    hidden, _, query, task = arguments()
+    first = module.gate(hidden, query, task)
+    torch.testing.assert_close(module.gate(hidden, query.flip(0), task), first)
+    assert (module.gate(hidden, query, 1 - task) - first).abs().max() > 0.01
+    module(hidden, LENGTHS, query, torch.tensor([1, 1])).sum().backward()
+    assert module.task_query.weight.grad is not None
+    assert module.task_query.weight.grad.abs().sum(1).gt(0).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kind", [Projection, PromptGate, TaskGate])
+def test_padding_reaches_no_valid_frame(kind: type[Projection]) -> None:
+    module = gate(kind)
+    hidden, lengths, query, task = arguments()
+    expected = module(hidden, lengths, query, task)[1, :4]
+    loud = hidden.clone()
+    loud[1, 4:] = 1e3
+    torch.testing.assert_close(module(loud, lengths, query, task)[1, :4], expected)
+    alone = module(hidden[1:, :4], lengths[1:], query[1:], task[1:])[0]
+    torch.testing.assert_close(alone, expected)
+
+
+def test_statistics_by_hand() -> None:
+    stats = utterance_stats(torch.tensor([[[1.0, 2.0], [5.0, 2.0], [99.0, 99.0]]]), torch.tensor([2]))
+    torch.testing.assert_close(stats, torch.tensor([[3.0, 2.0, 2.0, 0.0]]), atol=0.004, rtol=0)
+    still = torch.ones(1, 4, 2, requires_grad=True)
+    utterance_stats(still, torch.tensor([4])).sum().backward()
+    assert still.grad is not None and still.grad.isfinite().all()

@@ -1,0 +1,117 @@
+"""Arrays of one utterance, literally, and what is drawn at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import TABLE, noise, write_tokenizer
+
+from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, change_speed, collate
+from harmonifuse_espnet.prompts import Tasks, build_tasks
+from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
+
+TASKS: Tasks = build_tasks(TABLE)
+SPEECH = noise(1600)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return load_tokenizer(write_tokenizer(tmp_path_factory.mktemp("tokens"), TABLE))
+
+
+def test_a_text_answer_ends_with_eos_and_goes_to_ctc(tokenizer: Tokenizer) -> None:
+    arrays = HarmoniFusePreprocessor(False, TASKS, tokenizer)("u", {"speech": SPEECH, "task": "asr", "text": "ONE TWO"})
+    ids = tokenizer.encode("ONE TWO")
+    assert arrays["text"].tolist() == [*ids, tokenizer.eos_id] and arrays["ctc_text"].tolist() == ids
+    assert arrays["prompt"].tolist() == tokenizer.encode("TRANSCRIBE") and arrays["task"].tolist() == [0]
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        **dict.fromkeys(("text", "ctc_text", "prompt", "task"), np.dtype(np.int64)),
+        "speech": np.dtype(np.float32),
+    }
+
+
+def test_a_label_is_its_words_and_says_nothing_to_ctc(tokenizer: Tokenizer) -> None:
+    arrays = HarmoniFusePreprocessor(False, TASKS, tokenizer)("u", {"speech": SPEECH, "task": "ser\n", "text": "neu"})
+    assert arrays["text"].tolist() == [*tokenizer.encode("NEUTRAL"), tokenizer.eos_id] and len(arrays["text"]) == 2
+    assert arrays["ctc_text"].tolist() == [] and arrays["task"].tolist() == [1]
+
+
+def test_without_an_answer_there_is_none(tokenizer: Tokenizer) -> None:
+    arrays = HarmoniFusePreprocessor(False, TASKS, tokenizer)("u", {"speech": SPEECH, "task": "asr"})
+    assert sorted(arrays) == ["prompt", "speech", "task"]
+
+
+def test_ctc_may_have_a_tokenizer_of_its_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    other = load_tokenizer(write_tokenizer(tmp_path, {"asr": TABLE["asr"]}))
+    arrays = HarmoniFusePreprocessor(False, TASKS, tokenizer, other)(
+        "u", {"speech": SPEECH, "task": "asr", "text": "ONE"}
+    )
+    assert arrays["ctc_text"].tolist() == other.encode("ONE") != tokenizer.encode("ONE")
+
+
+def test_prompts_are_drawn_in_training_and_the_first_one_decodes(tokenizer: Tokenizer) -> None:
+    data = {"speech": SPEECH, "task": "asr", "text": "ONE"}
+    wordings = {tuple(tokenizer.encode(prompt)) for prompt in TABLE["asr"]["prompts"]}
+    np.random.seed(0)
+    training, inference = (HarmoniFusePreprocessor(train, TASKS, tokenizer) for train in (True, False))
+    drawn = [tuple(training("u", data)["prompt"].tolist()) for _ in range(40)]
+    assert set(drawn) == wordings and 10 <= drawn.count(drawn[0]) <= 30
+    assert {tuple(inference("u", data)["prompt"].tolist()) for _ in range(40)} == {
+        tuple(tokenizer.encode("TRANSCRIBE"))
+    }
+    np.random.seed(0)
+    assert [tuple(training("u", data)["prompt"].tolist()) for _ in range(40)] == drawn
+
+
+def test_speed_1_1_is_a_tenth_shorter_and_440_hz_become_484() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    faster = change_speed(tone, 1.1)
+    assert len(faster) == -(-16000 * 10 // 11) and faster.dtype == np.float32
+    spectrum = np.abs(np.fft.rfft(faster * np.hanning(len(faster)), n=16000))
+    assert spectrum.argmax() == 484
+    assert len(change_speed(tone, 0.9)) == -(-16000 * 10 // 9)
+    assert change_speed(tone, 1.0) is tone
+
+
+def test_speed_changes_in_training_and_only_for_the_tasks_named(tokenizer: Tokenizer) -> None:
+    speeds = {"asr": [0.8, 1.25]}
+    np.random.seed(0)
+    training, inference = (HarmoniFusePreprocessor(train, TASKS, tokenizer, None, speeds) for train in (True, False))
+    assert {len(training("u", {"speech": SPEECH, "task": "asr"})["speech"]) for _ in range(20)} == {2000, 1280}
+    assert {len(training("u", {"speech": SPEECH, "task": "ser"})["speech"]) for _ in range(20)} == {1600}
+    assert {len(inference("u", {"speech": SPEECH, "task": "asr"})["speech"]) for _ in range(20)} == {1600}
+
+
+def test_bad_utterances_are_named(tokenizer: Tokenizer) -> None:
+    preprocess = HarmoniFusePreprocessor(True, TASKS, tokenizer)
+    with pytest.raises(ValueError, match=r"utt7: task 'age' is not in the table of tasks \(asr, ser\); correct utt2t"):
+        preprocess("utt7", {"speech": SPEECH, "task": "age", "text": "OLD"})
+    with pytest.raises(ValueError, match="utt7: unknown label 'fear' for task 'ser'"):
+        preprocess("utt7", {"speech": SPEECH, "task": "ser", "text": "fear"})
+    with pytest.raises(ValueError, match="utt7: empty answer for task 'asr'"):
+        preprocess("utt7", {"speech": SPEECH, "task": "asr", "text": " "})
+    with pytest.raises(
+        ValueError, match=r"speed_perturb names unknown tasks \['age'\]; the table has \['asr', 'ser'\]"
+    ):
+        HarmoniFusePreprocessor(True, TASKS, tokenizer, None, {"age": [1.1]})
+
+
+def test_collate_pads_by_zeros_and_says_the_lengths() -> None:
+    empty = np.zeros(0, np.int64)
+    ids, batch = collate(
+        [
+            ("b", {"speech": np.ones((1, 2), np.float32), "ctc_text": empty, "task": np.array([1])}),
+            ("a", {"speech": np.full((3, 2), 2, np.float32), "ctc_text": np.array([4, 5]), "task": np.array([0])}),
+        ]
+    )
+    assert ids == ["b", "a"]
+    assert {name: value.tolist() for name, value in batch.items()} == {
+        "speech": [[[1, 1], [0, 0], [0, 0]], [[2, 2], [2, 2], [2, 2]]],
+        "speech_lengths": [1, 3],
+        "ctc_text": [[0, 0], [4, 5]],
+        "ctc_text_lengths": [0, 2],
+        "task": [[1], [0]],
+        "task_lengths": [1, 1],
+    }
