@@ -30,18 +30,19 @@ def file_of(location: str) -> Path:
     return Path(in_ark["ark"]) if in_ark and not Path(location).is_file() else Path(location)
 
 
-def read_audio(location: str) -> tuple[NDArray[np.float32], int]:
+def read_audio(location: str, expected_rate: int | None = None) -> tuple[NDArray[np.float32], int]:
     """Read one audio file (anything libsndfile reads), or one entry of a Kaldi archive.
 
     Args:
         location: A path, or ``archive.ark:offset``, as ``wav.scp`` has it; relative to the working directory.
+        expected_rate: The sampling rate that it must have, in hertz; None for any.
 
     Returns:
         Samples in [-1, 1], shape (N,), N > 0, and the sampling rate in hertz.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no audio, is cut short, is empty, or has several channels.
+        ValueError: if the file is no audio, is cut short, is empty, has several channels or another rate.
     """
     path = file_of(location)
     if not path.is_file():
@@ -51,6 +52,10 @@ def read_audio(location: str) -> tuple[NDArray[np.float32], int]:
         raise ValueError(f"{location}: {samples.shape[1]} channels where one is needed; choose or mix one first")
     if not samples.size:
         raise ValueError(f"{location}: the audio is empty (0 samples)")
+    if expected_rate not in (None, rate):
+        raise ValueError(
+            f"{location}: sampled at {rate} Hz, expected {expected_rate} Hz; format_audio (stage 2) resamples"
+        )
     return samples, rate
 
 

@@ -22,22 +22,32 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 class ConvSubsampling(nn.Module):
-    """Features (B, T, F) -> (B, T / 4, D): two strided convolutions along time, masked after each."""
+    """Features (B, T, F) -> (B, T / 4, D): two strided convolutions over time and frequency, masked after each.
 
-    def __init__(self, features: int, width: int) -> None:
+    The second one is depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084).
+    """
+
+    def __init__(self, features: int, width: int, channels: int = 32) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            [nn.Conv1d(features, width, 3, stride=2, padding=1), nn.Conv1d(width, width, 3, stride=2, padding=1)]
+            [
+                nn.Conv2d(1, channels, 3, stride=2, padding=1),
+                nn.Sequential(
+                    nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
+                    nn.Conv2d(channels, channels, 1),
+                ),
+            ]
         )
+        self.project = nn.Linear(channels * (((features + 1) // 2 + 1) // 2), width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(ceil(T / 2) / 2), D) and its lengths."""
-        hidden = features
+        hidden = features.unsqueeze(1)
         for conv in self.convs:
             lengths = (lengths + 1) // 2
-            hidden = F.gelu(conv(hidden.transpose(1, 2))).transpose(1, 2)
-            hidden = hidden * length_mask(lengths, hidden.size(1))[..., None]
-        return hidden, lengths
+            hidden = F.relu(conv(hidden))
+            hidden = hidden * length_mask(lengths, hidden.size(2))[:, None, :, None]
+        return self.project(hidden.transpose(1, 2).flatten(2)), lengths
 
 
 class ConformerBlock(nn.Module):

@@ -80,13 +80,18 @@ class HuggingFaceDecoder(nn.Module):
         return self.llm.get_input_embeddings()(tokens)
 
     def forward(
-        self, embeds: Tensor, mask: Tensor, position_ids: Tensor, cache: Cache | None = None, use_cache: bool = False
+        self,
+        embeds: Tensor,
+        mask: Tensor | None,
+        position_ids: Tensor,
+        cache: Cache | None = None,
+        use_cache: bool = False,
     ) -> tuple[tuple[Tensor, ...], Cache | None]:
         """Run the Transformer.
 
         Args:
             embeds: (B, S, V).
-            mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True where valid.
+            mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True where valid; None where all are.
             position_ids: (B, S).
             cache: Keys and values of S0 earlier positions.
             use_cache: Whether to return a cache.
@@ -96,7 +101,7 @@ class HuggingFaceDecoder(nn.Module):
         """
         output = self.backbone(
             inputs_embeds=embeds,
-            attention_mask=mask.long(),
+            attention_mask=None if mask is None else mask.long(),
             position_ids=position_ids,
             past_key_values=cache,
             use_cache=use_cache,

@@ -16,6 +16,7 @@ from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.files import write_files, writing
 
 SHARD_SIZE = 100
+SAMPLE_RATE = 16000
 
 
 class FeatureExtractor(Protocol):
@@ -95,7 +96,8 @@ def dump_features(
         made_with = {**identity, "sources": [[key, wav_scp[key]] for key in chosen]}
         known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() and ark.is_file() else {}
         if known.get("made_with") != made_with:
-            index.unlink(missing_ok=True)
+            with writing(folder):
+                index.unlink(missing_ok=True)
             known = {"made_with": made_with, "entries": _write_ark(ark, chosen, wav_scp, extract)}
             write_files(folder, {index.name: json.dumps(known)})
         yield {key: (location, frames) for key, (location, frames) in known["entries"].items()}
@@ -104,7 +106,7 @@ def dump_features(
 def _write_ark(
     ark: Path, utterances: Sequence[str], wav_scp: Mapping[str, str], extract: FeatureExtractor
 ) -> dict[str, tuple[str, int]]:
-    features = {key: np.ascontiguousarray(extract(read_audio(wav_scp[key])[0])) for key in utterances}
+    features = {key: np.ascontiguousarray(extract(read_audio(wav_scp[key], SAMPLE_RATE)[0])) for key in utterances}
     scp = ark.with_suffix(".scp")
     with writing(ark.parent):
         ark.parent.mkdir(parents=True, exist_ok=True)

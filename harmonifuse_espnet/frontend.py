@@ -15,6 +15,7 @@ import torchaudio
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.layers.global_mvn import GlobalMVN
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from harmonifuse_espnet.conformer import ConformerBlock, ConvSubsampling, length_mask
 
@@ -102,6 +103,9 @@ class LogMelFrontend(nn.Module):
 class HuggingFaceFrontend(nn.Module):
     """A WavLM, HuBERT or wav2vec 2.0 encoder from Hugging Face; the embedding output (index 0) is left out.
 
+    The base models normalise their first convolution over time, padding included (``feat_extract_norm: group``): they
+    read one utterance at a time, so that an answer does not depend on its batch. The large ones read batches.
+
     Args:
         model: Name on the hub or a folder; its weights are loaded. None with ``config`` for random weights.
         config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration.
@@ -127,6 +131,7 @@ class HuggingFaceFrontend(nn.Module):
             self.scale_inputs = self.encoder.config.feat_extract_norm == "layer"
         self.num_layers = self.encoder.config.num_hidden_layers
         self.hidden_size = self.encoder.config.hidden_size
+        self.one_by_one = self.encoder.config.feat_extract_norm == "group"
         self.frozen = freeze
         if freeze:
             self.encoder.requires_grad_(False)
@@ -141,12 +146,20 @@ class HuggingFaceFrontend(nn.Module):
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """``speech`` (B, N) at 16 kHz, ``lengths`` (B,) in samples -> L states (B, T, D), lengths in 20 ms frames."""
-        mask = length_mask(lengths, speech.size(1))
         if self.scale_inputs:
-            speech = _standardize(speech, mask, lengths)
+            speech = _standardize(speech, length_mask(lengths, speech.size(1)), lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            output = self.encoder(speech, attention_mask=mask.long(), output_hidden_states=True)
-        return list(output.hidden_states[1:]), self.encoder._get_feat_extract_output_lengths(lengths)
+            if self.one_by_one:
+                rows = [self._encode(row[None, :length], None) for row, length in zip(speech, lengths, strict=True)]
+                states = [
+                    pad_sequence([state[0] for state in layer], batch_first=True) for layer in zip(*rows, strict=True)
+                ]
+            else:
+                states = self._encode(speech, length_mask(lengths, speech.size(1)).long())
+        return states, self.encoder._get_feat_extract_output_lengths(lengths)
+
+    def _encode(self, speech: Tensor, mask: Tensor | None) -> list[Tensor]:
+        return list(self.encoder(speech, attention_mask=mask, output_hidden_states=True).hidden_states[1:])
 
 
 class PrecomputedFrontend(nn.Module):

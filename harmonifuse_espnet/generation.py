@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harmonifuse_espnet.model import HarmoniFuseModel, Perception
@@ -57,6 +57,25 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(logits=decoder.head(fused), past_key_values=cache)
 
 
+class OwnLimits(LogitsProcessor):
+    """Ends each answer after its own number of tokens; under a common limit the batch would decide between beams.
+
+    Args:
+        limits: The most tokens of each utterance's answer (B,), without the end of sequence.
+        eos_id: Token that ends an answer.
+    """
+
+    def __init__(self, limits: Tensor, eos_id: int) -> None:
+        self.limits, self.eos_id = limits, eos_id
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, the end alone where full."""
+        ended = torch.full_like(scores, -torch.inf)
+        ended[:, self.eos_id] = 0.0
+        full = self.limits.repeat_interleave(len(scores) // len(self.limits)) <= input_ids.size(1)
+        return torch.where(full[:, None], ended, scores)
+
+
 @torch.no_grad()
 def generate_text(
     model: HarmoniFuseModel, heard: Perception, task: Tensor, eos_id: int, max_ratio: float = 1.0, **options: Any
@@ -74,17 +93,19 @@ def generate_text(
     """
     prefix = model.splice_prefix(heard)
     limits = (heard.frame_lengths * max_ratio).long().clamp(min=1)
+    processors = LogitsProcessorList([*options.pop("logits_processor", []), OwnLimits(limits, eos_id)])
     tokens = FusedCausalLM(model).generate(
         inputs_embeds=prefix.embeds,
         attention_mask=prefix.mask.long(),
         beta=model.fusion.weights(heard.query, task),
-        max_new_tokens=int(limits.max()),
+        max_new_tokens=int(limits.max()) + 1,
+        logits_processor=processors,
         eos_token_id=eos_id,
         pad_token_id=eos_id,
         do_sample=False,
         **options,
     )
-    return [_cut(row[:limit], eos_id) for row, limit in zip(tokens.tolist(), limits.tolist(), strict=True)]
+    return [_cut(row, eos_id) for row in tokens.tolist()]
 
 
 @torch.no_grad()

@@ -170,6 +170,7 @@ def task_batches(
     sampler: Mapping[str, Any],
     per_task: Mapping[str, Mapping[str, Any]],
     seed: int,
+    order: Sequence[str],
 ) -> dict[str, TaskBatches]:
     """Batch every task by itself through ESPnet's batch samplers.
 
@@ -180,20 +181,25 @@ def task_batches(
         per_task: Task name -> arguments that differ for it, such as
             ``{"ser": {"type": "unsorted", "batch_size": 16}}``.
         seed: Of the streams.
+        order: The tasks of the table, whose order the streams take.
 
     Raises:
-        ValueError: if an utterance of the shape files has no task, or sizes are given for a task without utterances.
+        ValueError: if an utterance of the shape files has no task or an unknown one, or sizes are given for a task
+            without utterances.
     """
     keys = [line.split(maxsplit=1)[0] for line in Path(shape_files[0]).read_text(encoding="utf-8").splitlines()]
     untold = [key for key in keys if key not in utt2task]
     if untold:
         raise ValueError(f"{shape_files[0]}: {len(untold)} utterances are not in utt2task, the first is {untold[0]}")
-    tasks = list(dict.fromkeys(utt2task[key] for key in keys))
+    present = {utt2task[key] for key in keys}
+    if present - set(order):
+        raise ValueError(f"utt2task names {sorted(present - set(order))}, the table of tasks has {list(order)}")
+    tasks = [task for task in order if task in present]
     absent = sorted(set(per_task) - set(tasks))
     if absent:
         raise ValueError(f"task_batches names {absent}, but the data hold only {sorted(tasks)}")
     streams = {}
-    for index, task in enumerate(sorted(tasks)):
+    for index, task in enumerate(tasks):
         options = {**sampler, **per_task.get(task, {})}
         with TemporaryDirectory() as folder:
             chosen = [_filter(path, utt2task, task, folder) for path in shape_files]

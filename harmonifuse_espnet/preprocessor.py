@@ -94,7 +94,7 @@ def collate(examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> tuple[l
     """
     batch: dict[str, Tensor] = {}
     for name in examples[0][1]:
-        arrays = [torch.from_numpy(np.asarray(arrays[name])) for _, arrays in examples]
+        arrays = [torch.from_numpy(np.require(arrays[name], requirements="W")) for _, arrays in examples]
         batch[name] = torch.nn.utils.rnn.pad_sequence(arrays, batch_first=True)
         batch[f"{name}_lengths"] = torch.tensor([len(array) for array in arrays])
     return [utterance for utterance, _ in examples], batch

@@ -6,6 +6,7 @@ This is the only file that knows ``args``; modules take plain values.
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ class HarmoniFuseTask(AbsTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """The options beyond ESPnet's own."""
         group = parser.add_argument_group(description="HarmoniFuse")
-        group.add_argument("--tasks", type=load_tasks, help="table of tasks, a YAML file (see prompts.py)")
+        group.add_argument("--tasks", type=_tasks, help="table of tasks, a YAML file (see prompts.py)")
         group.add_argument(
             "--tokenizer", type=str, help="sentencepiece model, or a Hugging Face tokenizer's folder or name"
         )
@@ -137,26 +138,22 @@ class HarmoniFuseTask(AbsTask):
         tasks = build_tasks(args.tasks)
         tokenizer = load_tokenizer(args.tokenizer)
         frontend = cls._build_frontend(args)
-        decoder = decoder_choices.get_class(args.decoder)(vocab_size=tokenizer.vocab_size, **args.decoder_conf)
+        decoder = _construct(decoder_choices, args, vocab_size=tokenizer.vocab_size)
         width, count = decoder.hidden_size, len(tasks)
-        layer_weights = layer_weights_choices.get_class(args.layer_weights)(
-            frontend.num_layers, count, width, **args.layer_weights_conf
-        )
-        gate_class = component_gate_choices.get_class(args.component_gate) or Projection
-        gate = gate_class(frontend.hidden_size, args.gate_size, width, count, **args.component_gate_conf)
-        connector = connector_choices.get_class(args.connector)(args.gate_size, width, **args.connector_conf)
-        fusion_weights = fusion_choices.get_class(args.fusion)(
-            decoder.num_layers, count, width, **{"last_bias": 10.0, **args.fusion_conf}
-        )
+        layer_weights = _construct(layer_weights_choices, args, frontend.num_layers, count, width)
+        gate = _construct(component_gate_choices, args, frontend.hidden_size, args.gate_size, width, count)
+        connector = _construct(connector_choices, args, args.gate_size, width)
+        args.fusion_conf = {"last_bias": 10.0, **args.fusion_conf}
+        fusion_weights = _construct(fusion_choices, args, decoder.num_layers, count, width)
         fusion_class = LastLayerFusion if isinstance(fusion_weights, LastWeights) else LayerFusion
         ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
-        model = HarmoniFuseModel(
+        model = _checked("model_conf", HarmoniFuseModel, args.model_conf)(
             tasks=list(tasks.values()),
             frontend=frontend,
             layer_weights=layer_weights,
             gate=gate,
             connector=connector,
-            ctc=CTCHead(width, ctc_size, **args.ctc_conf) if args.ctc else None,
+            ctc=_checked("ctc_conf", CTCHead, args.ctc_conf)(width, ctc_size, **args.ctc_conf) if args.ctc else None,
             decoder=decoder,
             fusion=fusion_class(fusion_weights, decoder.final_norm),
             start_id=tokenizer.bos_id,
@@ -168,17 +165,21 @@ class HarmoniFuseTask(AbsTask):
 
     @classmethod
     def _build_frontend(cls, args: argparse.Namespace) -> Any:
-        conf = dict(args.frontend_conf)
-        if args.frontend == "logmel" and args.feats_stats is not None:
-            conf["feats_stats"] = stats_path(args.feats_stats)
-        return frontend_choices.get_class(args.frontend)(**conf)
+        if args.feats_stats is None:
+            return _construct(frontend_choices, args)
+        if args.frontend != "logmel":
+            raise ValueError(
+                f"--feats_stats {args.feats_stats} is for the frontend logmel, but the frontend is {args.frontend}; "
+                "leave it out (of run.sh: --feats_normalize none)"
+            )
+        return _construct(frontend_choices, args, feats_stats=stats_path(args.feats_stats))
 
     @classmethod
     def build_preprocess_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
         """The preprocessor; prompts and speeds are drawn at random in training only."""
-        return HarmoniFusePreprocessor(
+        return _checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
             train=train,
             tasks=build_tasks(args.tasks),
             tokenizer=load_tokenizer(args.tokenizer),
@@ -192,6 +193,21 @@ class HarmoniFuseTask(AbsTask):
     ) -> Callable[[Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict[str, torch.Tensor]]]:
         """Padding by zeros."""
         return collate  # type: ignore[return-value]
+
+    @classmethod
+    def check_required_command_args(cls, args: argparse.Namespace) -> None:
+        """Also refuse a criterion for the best model that no step reports; ESPnet would pass over it in silence.
+
+        Raises:
+            ValueError: if there is one.
+        """
+        super().check_required_command_args(args)
+        names = {"loss", "acc", *(f"{kind}_{task}" for kind in ("loss", "acc", "loss_ctc") for task in args.tasks)}
+        for _, name, _ in args.best_model_criterion:
+            if name not in names:
+                raise ValueError(
+                    f"best_model_criterion names '{name}', which no step reports; known are {sorted(names)}"
+                )
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
@@ -221,7 +237,12 @@ class HarmoniFuseTask(AbsTask):
             "min_batch_size": max(world_size, args.min_batch_size),
         }
         streams = task_batches(
-            read_table(Path(task_file)), iter_options.shape_files, sampler, args.task_batches, args.seed
+            read_table(Path(task_file)),
+            iter_options.shape_files,
+            sampler,
+            args.task_batches,
+            args.seed,
+            order=list(args.tasks),
         )
         return TaskIterFactory(
             streams,
@@ -238,3 +259,27 @@ class HarmoniFuseTask(AbsTask):
             rank=torch.distributed.get_rank() if iter_options.distributed else 0,
             world_size=world_size,
         )
+
+
+def _construct(choices: ClassChoices, args: argparse.Namespace, *sizes: int, **given: Any) -> Any:
+    """An object of the class that an option chooses (no component gate: ``Projection``), with the option's ``_conf``."""
+    conf = getattr(args, f"{choices.name}_conf")
+    chosen = choices.get_class(getattr(args, choices.name)) or Projection
+    return _checked(f"{choices.name}_conf", chosen, conf)(*sizes, **given, **conf)
+
+
+def _checked(option: str, chosen: Any, conf: dict[str, Any]) -> Any:
+    """The class itself, once the names in ``conf`` are found to be its arguments."""
+    known = inspect.signature(chosen).parameters
+    unknown = sorted(set(conf) - set(known))
+    if unknown:
+        raise ValueError(f"{option}: {chosen.__name__} has no argument {unknown}; it has {list(known)}")
+    return chosen
+
+
+def _tasks(path: str) -> dict[str, Any]:
+    """The table of a file; argparse shows the message of an ArgumentTypeError only."""
+    try:
+        return load_tasks(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

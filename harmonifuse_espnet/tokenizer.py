@@ -144,23 +144,23 @@ def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
     return HuggingFaceTokenizer(path_or_name)
 
 
-def train_sentencepiece(texts: Iterable[str], labels: Iterable[str], vocab_size: int, model_type: str) -> bytes:
-    """Train a sentencepiece model that writes every label as one token and changes no text.
+def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size: int, model_type: str) -> bytes:
+    """Train a sentencepiece model that writes every symbol as one token and changes no text.
 
-    A label becomes a user-defined piece, a blank and its words: one token at the beginning of an answer and as a word
+    A symbol becomes a user-defined piece, a blank and its words: one token at the beginning of an answer and as a word
     of a transcript, decoded with its blank, never the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3, then the
-    labels. Small corpora give fewer pieces than ``vocab_size``. The result is a function of the arguments.
+    symbols. Small corpora give fewer pieces than ``vocab_size``. The result is a function of the arguments.
 
     Args:
         texts: What has to be written, one sentence each.
-        labels: The words of every label.
+        symbols: The words of every label, and every word of the prompts, which no text teaches to write in short.
         vocab_size: The largest number of pieces.
         model_type: ``unigram``, ``bpe`` or ``char``.
 
     Raises:
-        ValueError: if the characters and labels don't fit into ``vocab_size``, or a text has a reserved character.
+        ValueError: if the characters and symbols don't fit into ``vocab_size``, or a text has a reserved character.
     """
-    texts, symbols = list(texts), [_BLANK + label.replace(" ", _BLANK) for label in dict.fromkeys(labels)]
+    texts, symbols = list(texts), [_BLANK + symbol.replace(" ", _BLANK) for symbol in dict.fromkeys(symbols)]
     characters = set().union(*texts)
     for character in sorted(characters & set(_RESERVED)):
         text = next(text for text in texts if character in text)
@@ -169,8 +169,9 @@ def train_sentencepiece(texts: Iterable[str], labels: Iterable[str], vocab_size:
     needed = len(SPECIAL_IDS) + len(symbols) + len(characters) + 1
     if vocab_size < needed:
         raise ValueError(
-            f"--vocab_size {vocab_size} is too small: {len(characters)} characters, a blank, {len(symbols)} labels and "
-            f"{len(SPECIAL_IDS)} special tokens need {needed}; give at least that"
+            f"--vocab_size {vocab_size} is too small: {len(characters)} characters, a blank, "
+            f"{len(symbols)} labels and words of prompts, and {len(SPECIAL_IDS)} special tokens need {needed}; "
+            "give at least that"
         )
     model = BytesIO()
     sentencepiece.SentencePieceTrainer.train(

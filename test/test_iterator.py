@@ -165,7 +165,7 @@ def sampler(kind: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["sorted", "numel", "folded", "unsorted"])
 def test_espnet_s_samplers_batch_each_task_by_itself(kind: str, shapes: list[str]) -> None:
     options = sampler(kind, fold_lengths=[1000, 100] if kind == "folded" else [])
-    streams = task_batches(UTT2TASK, shapes, options, {}, seed=0)
+    streams = task_batches(UTT2TASK, shapes, options, {}, 0, [A, S])
     for task, stream in streams.items():
         assert sorted(u for batch in stream.batches for u in batch) == [f"{task[0]}{k}" for k in range(6)]
         assert stream.redraw == (kind == "unsorted")
@@ -174,7 +174,7 @@ def test_espnet_s_samplers_batch_each_task_by_itself(kind: str, shapes: list[str
 
 
 def test_a_task_may_have_its_own_kind_and_size_of_batch(shapes: list[str]) -> None:
-    streams = task_batches(UTT2TASK, shapes, sampler("sorted"), {S: {"type": "unsorted", "batch_size": 2}}, seed=0)
+    streams = task_batches(UTT2TASK, shapes, sampler("sorted"), {S: {"type": "unsorted", "batch_size": 2}}, 0, [A, S])
     assert [len(batch) for batch in streams[S].batches] == [2, 2, 2] and streams[S].redraw
     assert sorted(streams[A].batches) == [("a2", "a1", "a0"), ("a5", "a4", "a3")] and not streams[A].redraw
     assert streams[A].seed != streams[S].seed
@@ -183,6 +183,12 @@ def test_a_task_may_have_its_own_kind_and_size_of_batch(shapes: list[str]) -> No
 def test_utterances_without_a_task_and_tasks_without_utterances_are_named(shapes: list[str]) -> None:
     told = {key: task for key, task in UTT2TASK.items() if key not in ("a3", "s4")}
     with pytest.raises(ValueError, match="speech_shape: 2 utterances are not in utt2task, the first is a3"):
-        task_batches(told, shapes, sampler("sorted"), {}, seed=0)
+        task_batches(told, shapes, sampler("sorted"), {}, 0, [A, S])
     with pytest.raises(ValueError, match=r"task_batches names \['age'\], but the data hold only \['asr', 'ser'\]"):
-        task_batches(UTT2TASK, shapes, sampler("sorted"), {"age": {"batch_size": 2}}, seed=0)
+        task_batches(UTT2TASK, shapes, sampler("sorted"), {"age": {"batch_size": 2}}, 0, [A, S])
+    with pytest.raises(ValueError, match=r"utt2task names \['ser'\], the table of tasks has \['asr'\]"):
+        task_batches(UTT2TASK, shapes, sampler("sorted"), {}, 0, [A])
+
+
+def test_tasks_take_turns_in_the_order_of_the_table(shapes: list[str]) -> None:
+    assert list(task_batches(UTT2TASK, shapes, sampler("sorted"), {}, 0, [S, "gender", A])) == [S, A]

@@ -64,6 +64,13 @@ def test_what_is_continued_is_what_was_trained() -> None:
         assert (whole.labels[row, :size] == IGNORE).all() and whole.labels[row, size] == 20
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_long_rows_keep_their_order(side: str) -> None:
+    long, short = list(range(1, 301)), list(range(301, 401))
+    joined = splice([segment([short, long], 300), segment([long, short], 300)], side)
+    assert [joined.embeds[row, joined.mask[row], 0].tolist() for row in (0, 1)] == [short + long, long + short]
+
+
 def test_gradients_reach_valid_positions_only() -> None:
     segments = example()
     embeds = segments[1].embeds.requires_grad_()

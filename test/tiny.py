@@ -60,6 +60,7 @@ ENCODER: dict[str, Any] = {
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "conv_bias": True,
+    "initializer_range": 0.3,
 }
 
 
@@ -204,6 +205,15 @@ def answers_for(table: Mapping[str, Any], count: int, prefix: str) -> dict[str, 
     return answers
 
 
+def dump_layers(data_dir: Path, out_dir: Path, encoder: str) -> None:
+    """Run stage 3 in this process: every layer of an encoder."""
+    from harmonifuse_espnet.bin.extract_features import main
+
+    config = data_dir / "feats.yaml"
+    config.write_text(yaml.safe_dump({"frontend_conf": {"model": encoder}}))
+    main(["--feats_type", "ssl", "--data_dir", str(data_dir), "--out_dir", str(out_dir), "--config", str(config)])
+
+
 class Recipe:
     """A folder with a table of tasks, a tokenizer, dumps and statistics, ready for stage 6.
 
@@ -211,18 +221,29 @@ class Recipe:
         folder: Where everything goes.
         table: Of tasks.
         tokenizer: A tokenizer's folder; a new one of characters if None.
+        encoder: A self-supervised encoder's folder, whose layers stage 3 dumps to ``ssl/``; the waveform if None.
     """
 
-    def __init__(self, folder: Path, table: Mapping[str, Any] = TABLE, tokenizer: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        table: Mapping[str, Any] = TABLE,
+        tokenizer: str | None = None,
+        encoder: str | None = None,
+    ) -> None:
         from harmonifuse_espnet.bin.collect_stats import main
 
         self.folder, self.table = folder, table
+        self.data = folder / "ssl" if encoder else folder
         self.tasks = folder / "tasks.yaml"
         self.tasks.write_text(yaml.safe_dump(dict(table), sort_keys=False))
         self.tokenizer = tokenizer or write_tokenizer(folder / "tokens", table)
         for name, count, start in (("train", 6, 0), ("valid", 2, 40), ("test", 3, 60)):
             write_dump(folder / name, answers_for(table, count, name), start)
-            options = ["--data_dir", str(folder / name), "--out_dir", str(folder / "stats" / name)]
+            if encoder:
+                dump_layers(folder / name, self.data / name, encoder)
+            options = ["--data_dir", str(self.data / name), "--out_dir", str(folder / "stats" / name)]
+            options += ["--feats_type", "ssl" if encoder else "raw"]
             main([*options, "--tokenizer", self.tokenizer, "--tasks", str(self.tasks)])
 
     def train_command(self, experiment: str, config: Mapping[str, Any] | None = None, **options: Any) -> list[str]:
@@ -249,8 +270,9 @@ class Recipe:
         command = ["--config", str(path), "--tasks", str(self.tasks), "--tokenizer", self.tokenizer, "--ngpu", "0"]
         command += ["--output_dir", str(self.folder / experiment)]
         for kind in ("train", "valid"):
-            data, shapes = self.folder / kind, self.folder / "stats" / kind
-            for entry in ("wav.scp,speech,sound", "text,text,text", "utt2task,task,text"):
+            data, shapes = self.data / kind, self.folder / "stats" / kind
+            speech = "wav.scp,speech,sound" if self.data == self.folder else "feats.scp,speech,kaldi_ark"
+            for entry in (speech, "text,text,text", "utt2task,task,text"):
                 command += [f"--{kind}_data_path_and_name_and_type", f"{data}/{entry}"]
             for shape in ("speech_shape", "text_shape"):
                 command += [f"--{kind}_shape_file", str(shapes / shape)]

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from harmonifuse_espnet.answers import check_same_ids
 from harmonifuse_espnet.audio import read_audio
 from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.corpora.datadir import format_table, read_table
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.progress import progress
 
@@ -60,9 +61,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING)
     with friendly_errors():
         data_dir, out_dir = Path(args.data_dir), Path(args.out_dir)
-        speech = read_table(data_dir / ("wav.scp" if args.feats_type == "raw" else "feats.scp"))
-        lengths = read_table(data_dir / ("utt2num_samples" if args.feats_type == "raw" else "utt2num_frames"))
-        tasks = read_table(data_dir / "utt2task")
+        names = ("wav.scp", "utt2num_samples") if args.feats_type == "raw" else ("feats.scp", "utt2num_frames")
+        tables = {name: read_table(data_dir / name) for name in (*names, "utt2task")}
+        check_same_ids(data_dir, tables)
+        speech, lengths, tasks = tables.values()
         done = _resume(out_dir / PARTIAL, _identity(args))
         by_length = sorted(speech, key=lambda utterance: (-int(lengths[utterance]), utterance))
         batches = [by_length[start : start + args.batch_size] for start in range(0, len(by_length), args.batch_size)]
@@ -129,7 +131,9 @@ def _answers(
 
 def _load(location: str, feats_type: str) -> np.ndarray:
     if feats_type == "raw":
-        return read_audio(location)[0]
+        from harmonifuse_espnet.speech2text import SAMPLE_RATE
+
+        return read_audio(location, SAMPLE_RATE)[0]
     import kaldiio
 
     return kaldiio.load_mat(location)
@@ -141,12 +145,12 @@ def _write(out_dir: Path, answers: Mapping[str, Mapping[str, Any]], model: Speec
             {**model.parameters(), "tasks": {task: model.selection(task) for task in tasks}}, indent=1
         )
         + "\n",
-        "text": _table((utterance, answer["text"]) for utterance, answer in answers.items()),
+        "text": format_table((utterance, _one_line(answer["text"])) for utterance, answer in answers.items()),
     }
     ctc = {utterance: answer["ctc_text"] for utterance, answer in answers.items() if answer["ctc_text"] is not None}
     probs = {utterance: answer["label_probs"] for utterance, answer in answers.items() if answer["label_probs"]}
     if ctc:
-        contents["ctc_text"] = _table(ctc.items())
+        contents["ctc_text"] = format_table((utterance, _one_line(text)) for utterance, text in ctc.items())
     if probs:
         lines = [json.dumps({"id": utterance, "probs": row}) for utterance, row in probs.items()]
         contents["label_probs.jsonl"] = "\n".join(lines) + "\n"
@@ -154,9 +158,9 @@ def _write(out_dir: Path, answers: Mapping[str, Mapping[str, Any]], model: Speec
     (out_dir / PARTIAL).unlink()
 
 
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    """Kaldi's two columns; blanks and newlines within an answer become single blanks."""
-    return "".join(f"{key} {' '.join(value.split())}\n" for key, value in rows)
+def _one_line(text: str) -> str:
+    """Blanks and newlines within an answer become single blanks: a table has a line an utterance."""
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.corpora.datadir import format_table, read_table
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.progress import progress
 
@@ -66,9 +66,9 @@ def extract(feats_type: str, data_dir: Path, out_dir: Path, conf: dict[str, Any]
     shards = dump_features(wav_scp, extractor, out_dir / "data", {"feats_type": feats_type, **conf})
     for shard in progress(shards, count, "shards"):
         entries.update(shard)
-    contents = {name: "".join(f"{key} {value}\n" for key, value in table.items()) for name, table in tables.items()}
-    contents["utt2num_frames"] = "".join(f"{key} {frames}\n" for key, (_, frames) in sorted(entries.items()))
-    contents["feats.scp"] = "".join(f"{key} {location}\n" for key, (location, _) in sorted(entries.items()))
+    contents = {name: format_table(table.items()) for name, table in tables.items()}
+    contents["utt2num_frames"] = format_table((key, str(frames)) for key, (_, frames) in sorted(entries.items()))
+    contents["feats.scp"] = format_table((key, location) for key, (location, _) in sorted(entries.items()))
     write_files(out_dir, contents)
     return f"{out_dir}: {feats_type} features of {len(entries)} utterances"
 

@@ -118,27 +118,17 @@ def summary(scores: Mapping[str, Any]) -> Iterator[str]:
 
 def _read_answers(decode_dir: Path, task_of: Mapping[str, SpeechTask]) -> dict[str, tuple[Path, dict[str, str]]]:
     """Kind of answer -> its file and the answers, checked to be to the right utterances."""
-    answers = {"llm": (decode_dir / "text", _read_hypotheses(decode_dir / "text"))}
+    answers = {"llm": (decode_dir / "text", read_table(decode_dir / "text", allow_empty=True))}
     with _naming(decode_dir / "text"):
         matching_ids(dict.fromkeys(task_of, ""), answers["llm"][1])
     ctc, probs = decode_dir / "ctc_text", decode_dir / "label_probs.jsonl"
     if ctc.is_file():
-        answers["ctc"] = ctc, _read_hypotheses(ctc)
+        answers["ctc"] = ctc, read_table(ctc, allow_empty=True)
         with _naming(ctc):
             matching_ids({key: "" for key, task in task_of.items() if task.answer == "text"}, answers["ctc"][1])
     if probs.is_file():
         labelled = {key: task for key, task in task_of.items() if task.answer == "label"}
         check_label_probs(probs, labelled, answers["llm"][1])
-    return answers
-
-
-def _read_hypotheses(path: Path) -> dict[str, str]:
-    """Like ``read_table``, but an answer may be empty: the model said nothing."""
-    with open(path, encoding="utf-8") as lines:
-        rows = [line.rstrip("\r\n").partition(" ") for line in lines]
-    answers = {key: text.strip() for key, _, text in rows}
-    if len(answers) < len(rows):
-        raise ValueError(f"{path}: {len(rows)} lines but {len(answers)} utterances; decode again")
     return answers
 
 

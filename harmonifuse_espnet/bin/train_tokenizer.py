@@ -58,7 +58,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 def train_tokenizer(
     transcripts: Sequence[str], tasks: Tasks, out_dir: Path, vocab_size: int, model_type: str
 ) -> SentencePieceTokenizer:
-    """Train on transcripts and the tasks' prompts, check that nothing is lost, and write ``out_dir``.
+    """Train on transcripts, with labels and the prompts' words as tokens of their own, check, and write ``out_dir``.
 
     Raises:
         ValueError: if the vocabulary is too small, or a text or label does not survive encoding.
@@ -66,13 +66,13 @@ def train_tokenizer(
     """
     prompts = [prompt for task in tasks.values() for prompt in task.prompts]
     labels = [words for task in tasks.values() for words in task.labels.values()]
-    texts = [*transcripts, *prompts]
-    model = train_sentencepiece(texts, labels, vocab_size, model_type)
+    words = [word for prompt in prompts for word in prompt.split()]
+    model = train_sentencepiece([*transcripts, *prompts], [*labels, *words], vocab_size, model_type)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / SENTENCEPIECE_FILE).write_bytes(model)
         tokenizer = SentencePieceTokenizer(folder)
     tokenizer.name = str(out_dir)
-    check_round_trip(tokenizer, [*texts, *labels])
+    check_round_trip(tokenizer, [*transcripts, *prompts, *labels])
     check_labels(tokenizer, tasks)
     pieces = "".join(f"{tokenizer.processor.id_to_piece(i)}\n" for i in range(len(tokenizer)))
     write_files(out_dir, {"tokens.txt": pieces, SENTENCEPIECE_FILE: model})

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harmonifuse_espnet.files import write_files
+
 TABLES = ("text", "utt2spk", "utt2task")
 
 
@@ -62,12 +64,24 @@ def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
         "utt2task": [(row.id, row.task) for row in rows],
         "wav.scp": [(row.id, row.audio) for row in rows],
     }
-    _write_tables(out_dir, tables)
+    write_files(out_dir, {name: format_table(table) for name, table in tables.items()})
     return len(rows)
 
 
-def read_table(path: str | Path) -> dict[str, str]:
+def format_table(rows: Iterable[tuple[str, str]]) -> str:
+    """The lines of a two-column Kaldi table.
+
+    Example:
+        >>> format_table([("utt1", "ONE TWO")])
+        'utt1 ONE TWO\\n'
+    """
+    return "".join(f"{key} {value}\n" for key, value in rows)
+
+
+def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     """Read a two-column Kaldi table: key, blank, the rest of the line.
+
+    ``allow_empty`` takes lines without a value, as of an answer that says nothing.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -78,11 +92,11 @@ def read_table(path: str | Path) -> dict[str, str]:
         with open(path, encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 key, *value = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
-                if not value:
+                if not value and not (allow_empty and key):
                     raise ValueError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}")
                 if key in table:
                     raise ValueError(f"{path}:{number}: '{key}' is there twice; every key may occur once")
-                table[key] = value[0]
+                table[key] = value[0] if value else ""
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error}); convert it with iconv") from error
     return table
@@ -126,22 +140,3 @@ def _check(rows: list[Utterance], out_dir: Path) -> None:
         for name, value in (("text", row.text), ("audio path", row.audio)):
             if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
                 raise ValueError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or does not fit on one line")
-
-
-def _write_tables(out_dir: Path, tables: dict[str, list[tuple[str, str]]]) -> None:
-    temporary = {name: out_dir / f".{name}.{os.getpid()}" for name in tables}
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            for name, rows in tables.items():
-                text = "".join(f"{key} {value}\n" for key, value in rows)
-                temporary[name].write_text(text, encoding="utf-8", newline="\n")
-            for name in tables:
-                os.replace(temporary[name], out_dir / name)
-        finally:
-            for path in temporary.values():
-                path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"{out_dir}: cannot write the data folder: {error.strerror}; free space or choose another"
-        ) from error

@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_written_ends_in_one_line(
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="1"):
         main(["crema_d", str(corpus), str(tmp_path / "file")])
-    assert "file/train: cannot write the data folder: Not a directory" in capsys.readouterr().err
+    assert "file/train: cannot write here (Not a directory)" in capsys.readouterr().err
 
 
 def test_unknown_words_are_answered_by_what_is_known(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,7 +114,10 @@ def save_word_tokenizer(folder: Path, words: str) -> Path:
 
 def test_a_vocabulary_that_is_too_small_shows_both_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, folder, "--vocab_size", "10")
-    assert "--vocab_size 10 is too small:" in message and "2 labels and 4 special tokens need 28" in message
+    assert (
+        "--vocab_size 10 is too small:" in message
+        and "7 labels and words of prompts, and 4 special tokens need" in message
+    )
 
 
 def test_an_unknown_label_names_utterance_and_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

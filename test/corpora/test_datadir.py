@@ -56,7 +56,7 @@ def test_an_empty_set_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/set: cannot write the data folder: .*; free space or choose another"):
+    with pytest.raises(OSError, match=r"file/set: cannot write here \(.*\); free space or choose another"):
         write_datadir(tmp_path / "file" / "set", [A2])
 
 

@@ -10,5 +10,5 @@ exec ./slm.sh \
     --test_sets "test_asr test_ser_sentences test_ser_voices" \
     --train_config conf/train.yaml \
     --inference_config conf/decode.yaml \
-    --vocab_size 100 \
+    --tokenizer_type bpe --vocab_size 200 \
     "$@"

@@ -10,9 +10,10 @@ from itertools import islice
 from sentences import draw_sentences
 from voices import Voice
 
-# eSpeak NG's variants. No training set has a test voice; the fifth session's actors are test voices, too.
+# eSpeak NG's variants. No training set has a test voice; the fifth session's actors are test voices, too. A variant that
+# is there twice is two readers, of other accent, size, pitch and rate.
 READERS = {
-    "train-mini": "m1 m3 m4 m5 m7 m8 f1 f2 f3 f5 Alex adam Gene Lee ed paul Michael linda belinda steph",
+    "train-mini": 2 * "m1 m3 m4 m5 m7 m8 f1 f2 f3 f5 Alex adam Gene Lee ed paul Michael linda belinda steph ",
     "dev-mini": "m6 Alicia benjamin",
     "test-mini": "m2 f4 Andy Annie",
 }
@@ -37,7 +38,7 @@ class Sizes:
         acted: Sentences of each actor, each in four emotions: training, development and test dialogs, unseen actors.
     """
 
-    read: tuple[int, int, int] = (60, 20, 30)
+    read: tuple[int, int, int] = (30, 20, 30)
     acted: tuple[int, int, int, int] = (25, 3, 5, 20)
 
     def scaled(self, scale: float) -> Sizes:
@@ -94,7 +95,7 @@ def plan(sizes: Sizes, seed: int) -> tuple[list[Chapter], list[Dialog]]:
 
 def _voice(name: str, generator: random.Random) -> Voice:
     accent = generator.choice(("en-us", "en-us", "en-gb-x-rp"))
-    pitch, rate, size = generator.randint(42, 58), generator.randint(160, 182), generator.uniform(0.96, 1.04)
+    pitch, rate, size = generator.randint(40, 60), generator.randint(158, 184), generator.uniform(0.92, 1.08)
     return Voice(f"{accent}+{name}", pitch, rate, size)
 
 

@@ -1,0 +1,192 @@
+"""Stage 7: every utterance has its answer, whatever the batch, and a call that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny import TABLE, Recipe
+
+from harmonifuse_espnet.bin.decode import PARTIAL, main
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.speech2text import Speech2Text
+
+FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json"}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return Recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def experiment(recipe: Recipe) -> Path:
+    """A model that was hardly trained, with a language model that answers each sound in another way."""
+    experiment = recipe.train("exp")
+    state = torch.load(experiment / "valid.loss.ave.pth")
+    torch.manual_seed(0)
+    for name in ("decoder.llm.lm_head.weight", "connector.project.3.weight", "ctc.project.weight"):
+        torch.nn.init.normal_(state[name])
+    torch.save(state, experiment / "valid.loss.ave.pth")
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Recipe, experiment: Path) -> Path:
+    """A decoding that nothing interrupted, in batches of two."""
+    return recipe.decode(experiment, recipe.folder / "whole", "--batch_size", "2")
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that are answered from now on; a size of -1 put in front kills the call when reached."""
+    answered: list[int] = []
+    original = Speech2Text.answer_batch
+
+    def answer_batch(self: Speech2Text, batch: dict[str, torch.Tensor]) -> Any:
+        if -1 in answered and len(answered) > 2:
+            raise KeyboardInterrupt
+        answered.append(len(batch["task"]))
+        return original(self, batch)
+
+    monkeypatch.setattr(Speech2Text, "answer_batch", answer_batch)
+    return answered
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def kill(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> None:
+    """Decode two batches of two and die, with a line half written."""
+    batches.append(-1)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.decode(experiment, out, "--batch_size", "2")
+    lines = (out / PARTIAL).read_text()
+    assert set(contents(out)) == {PARTIAL} and lines.count("\n") == 1 + 4
+    (out / PARTIAL).write_text(lines[:-20])
+    batches.clear()
+
+
+def test_every_utterance_is_answered_in_the_form_of_its_task(recipe: Recipe, whole: Path) -> None:
+    tasks, text = read_table(recipe.folder / "test/utt2task"), read_table(whole / "text", allow_empty=True)
+    assert set(contents(whole)) == FILES and list(text) == list(tasks)
+    ctc = read_table(whole / "ctc_text", allow_empty=True)
+    assert set(ctc) == {key for key, task in tasks.items() if task == "asr"}
+    probs = {row["id"]: row["probs"] for row in map(json.loads, (whole / "label_probs.jsonl").read_text().splitlines())}
+    assert set(probs) == {key for key, task in tasks.items() if task == "ser"}
+    for key, row in probs.items():
+        assert list(row) == list(TABLE["ser"]["labels"]) and sum(row.values()) == pytest.approx(1, abs=1e-12)
+        assert text[key] == max(row, key=lambda label: row[label])
+    assert len({text[key] for key in ctc}) > 1 and len(set(ctc.values())) > 1  # sounds are told apart
+    selection = json.loads((whole / "selection.json").read_text())["tasks"]
+    for task in TABLE:
+        assert sum(selection[task]["layer_weights"]) == pytest.approx(1)
+        assert sum(selection[task]["fusion_weights"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_answers_do_not_depend_on_the_batch(recipe: Recipe, experiment: Path, whole: Path, size: int) -> None:
+    out = recipe.decode(experiment, recipe.folder / f"batch{size}", "--batch_size", str(size))
+    for name in ("text", "ctc_text", "selection.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (out, whole)]
+    for one, other in zip(*rows, strict=True):
+        assert one["id"] == other["id"] and one["probs"] == pytest.approx(other["probs"], abs=1e-5)
+
+
+def test_a_call_that_was_killed_goes_on_to_the_same_end(
+    recipe: Recipe, experiment: Path, whole: Path, batches: list[int], tmp_path: Path
+) -> None:
+    kill(recipe, experiment, tmp_path / "out", batches)
+    recipe.decode(experiment, tmp_path / "out", "--batch_size", "2")
+    assert batches == [2, 2]  # the first of three batches was finished
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+@pytest.mark.parametrize("options", [["--max_length_ratio", "0.5"], ["--generate", "{num_beams: 2}"]])
+def test_another_way_of_asking_starts_anew(
+    recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path, options: list[str]
+) -> None:
+    kill(recipe, experiment, tmp_path / "out", batches)
+    recipe.decode(experiment, tmp_path / "out", "--batch_size", "2", *options)
+    assert batches == [2, 2, 2]
+
+
+def test_another_model_starts_anew(
+    recipe: Recipe, experiment: Path, whole: Path, batches: list[int], tmp_path: Path
+) -> None:
+    kill(recipe, experiment, tmp_path / "out", batches)
+    state = torch.load(experiment / "valid.loss.ave.pth")
+    torch.save(state, tmp_path / "other.pth")
+    recipe.decode(experiment, tmp_path / "out", "--batch_size", "2", "--model_file", str(tmp_path / "other.pth"))
+    assert batches == [2, 2, 2] and contents(tmp_path / "out") == contents(whole)
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(
+    recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / "decode.yaml").write_text("batch_size: 3\n")
+    recipe.decode(experiment, tmp_path / "a", "--config", str(tmp_path / "decode.yaml"))
+    recipe.decode(experiment, tmp_path / "b", "--config", str(tmp_path / "decode.yaml"), "--batch_size", "4")
+    assert batches == [3, 3, 4, 2]
+
+
+@pytest.fixture
+def failure(recipe: Recipe, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Call the command with options that it refuses, and return what it says."""
+
+    def refuse(*options: str) -> str:
+        with pytest.raises(SystemExit, match="1"):
+            recipe.decode(experiment, tmp_path / "out", *options)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    return refuse
+
+
+def test_an_unknown_option_in_the_file_is_named(failure: Any, tmp_path: Path) -> None:
+    (tmp_path / "decode.yaml").write_text(yaml.safe_dump({"beam_size": 3, "batch_size": 2}))
+    assert "decode.yaml: unknown options ['beam_size']; see --help" in failure(
+        "--config", str(tmp_path / "decode.yaml")
+    )
+
+
+def test_what_is_missing_or_wrong_is_named(failure: Any, recipe: Recipe, tmp_path: Path) -> None:
+    assert "absent.pth: no such file; stage 6" in failure("--model_file", str(tmp_path / "absent.pth"))
+    assert "wav.scp" in failure("--data_dir", str(tmp_path / "no_dump"))
+    for table, problem in (("utt2task", "test_ser_2"), ("utt2num_samples", "test_ser_2")):
+        dump = tmp_path / f"without_{table}"
+        dump.mkdir()
+        for name in ("wav.scp", "utt2task", "utt2num_samples"):
+            lines = (recipe.folder / "test" / name).read_text().splitlines(keepends=True)
+            (dump / name).write_text("".join(lines[:-1] if name == table else lines))
+        message = failure("--data_dir", str(dump))
+        assert table in message and problem in message
+    dump = tmp_path / "other_task"
+    dump.mkdir()
+    for name in ("wav.scp", "utt2task", "utt2num_samples"):
+        (dump / name).write_text((recipe.folder / "test" / name).read_text().replace(" ser", " age"))
+    assert "task 'age' is not in the table of tasks (asr, ser)" in failure("--data_dir", str(dump))
+
+
+def test_a_checkpoint_of_another_config_is_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
+    state = torch.load(experiment / "valid.loss.ave.pth")
+    del state["gate.gate_hidden.bias"]
+    torch.save(state, tmp_path / "other.pth")
+    message = failure("--model_file", str(tmp_path / "other.pth"))
+    assert "the checkpoint does not fit the config" in message and "Missing: ['gate.gate_hidden.bias']" in message
+
+
+def test_a_folder_that_cannot_be_written_is_named(recipe: Recipe, experiment: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(SystemExit, match="1"):
+        main(
+            ["--train_config", str(experiment / "config.yaml"), "--data_dir", str(recipe.folder / "test")]
+            + ["--model_file", str(experiment / "valid.loss.ave.pth"), "--out_dir", str(tmp_path / "taken")]
+        )

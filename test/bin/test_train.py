@@ -1,0 +1,152 @@
+"""Stage 6: killed and resumed is never stopped; two processes train one model; checkpoints are small."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny import LORA, QWEN2, TABLE, Recipe, save_encoder, save_llm
+
+from harmonifuse_espnet.bin.train import main
+from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.speech2text import Speech2Text
+
+# Everything that draws at random: dropout, wordings, speeds, batches that are drawn anew.
+RANDOM = {
+    "preprocessor_conf": {"speed_perturb": {"asr": [0.9, 1.0, 1.1]}},
+    "model_conf": {"embed_dropout": 0.1, "answer_dropout": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return Recipe(tmp_path_factory.mktemp("recipe"))
+
+
+def checkpoint(experiment: Path) -> dict[str, Any]:
+    return torch.load(experiment / "checkpoint.pth", weights_only=False)
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Parameters and the optimizer's moments are equal to the last bit."""
+    states = [checkpoint(experiment) for experiment in (one, other)]
+    for name, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][name]), name
+    moments = [state["optimizers"][0]["state"] for state in states]
+    for index, moment in moments[0].items():
+        assert all(torch.equal(value, moments[1][index][key]) for key, value in moment.items())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_stopping_after_an_epoch_changes_nothing(recipe: Recipe, workers: int) -> None:
+    config = {**RANDOM, "num_workers": workers}
+    whole = recipe.train(f"whole{workers}", config, max_epoch=2)
+    first = recipe.train(f"parts{workers}", config, max_epoch=1)
+    after_one = checkpoint(first)["model"]
+    recipe.train(f"parts{workers}", config, max_epoch=2, resume="true")
+    check_same(whole, first)
+    assert not all(torch.equal(value, after_one[name]) for name, value in checkpoint(first)["model"].items())
+
+
+def test_being_killed_in_the_middle_changes_nothing(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = recipe.train("never_killed", RANDOM, max_epoch=3, resume="true")
+    forward, steps = HarmoniFuseModel.forward, []
+
+    def dying(self: HarmoniFuseModel, **batch: Any) -> Any:
+        steps.append(self.training)
+        if len(steps) == 9:
+            raise KeyboardInterrupt
+        return forward(self, **batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HarmoniFuseModel, "forward", dying)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.train("killed", RANDOM, max_epoch=3, resume="true")
+    assert steps == [True] * 4 + [False] * 2 + [True] * 3  # in the third step of the second epoch
+    check_same(whole, recipe.train("killed", RANDOM, max_epoch=3, resume="true"))
+
+
+def test_the_config_carries_the_table_and_names_no_table_file(recipe: Recipe) -> None:
+    config = yaml.safe_load((recipe.train("table") / "config.yaml").read_text())
+    assert config["tasks"] == TABLE and list(config["tasks"]) == list(TABLE)
+    assert config["tokenizer"] == recipe.tokenizer
+
+
+def test_a_model_learns(recipe: Recipe) -> None:
+    """Four batches, seen twenty times, are known better."""
+    config = {"optim_conf": {"lr": 1.0e-2}, "task_pattern": {"asr": 2, "ser": 1}}
+    stats = checkpoint(recipe.train("learn", config, max_epoch=20))["reporter"]["stats"]
+    for name in ("loss_asr", "loss_ser", "loss_ctc_asr"):
+        first, last = (stats[epoch]["train"][name] for epoch in (1, 20))
+        assert float(last) < 0.75 * float(first)
+
+
+def test_checkpoints_of_a_frozen_language_model_are_small_and_answer(recipe: Recipe, tmp_path: Path) -> None:
+    llm = save_llm(tmp_path / "llm", {**QWEN2, "intermediate_size": 4096})
+    wavlm = save_encoder(tmp_path / "wavlm")
+    own = Recipe(tmp_path, tokenizer=llm)
+    config = {"frontend_conf": {"model": wavlm}, "decoder_conf": {"model": llm, "lora": LORA}}
+    experiment = own.train("lora", config, frontend="huggingface", max_epoch=1)
+    own.train("lora", config, frontend="huggingface", max_epoch=2, resume="true")
+    frozen = os.path.getsize(f"{llm}/model.safetensors")
+    for name in ("2epoch.pth", "valid.loss.ave.pth", "checkpoint.pth"):
+        assert os.path.getsize(experiment / name) < 0.3 * frozen, name
+    names = torch.load(experiment / "2epoch.pth")
+    assert not [name for name in names if name.startswith(("frontend.", "decoder.")) and "lora_" not in name]
+    assert any(value.any() for name, value in names.items() if "lora_B" in name)  # B starts at zero
+    out = own.decode(experiment, tmp_path / "decode")
+    assert len((out / "text").read_text().splitlines()) == 6
+    state = torch.load(experiment / "valid.loss.ave.pth")
+    model = Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth").model
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in state.items())
+
+
+def test_two_processes_train_one_model(recipe: Recipe) -> None:
+    options = {"multiprocessing_distributed": "false", "dist_backend": "gloo", "num_workers": 1}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "harmonifuse_espnet.bin.train", *recipe.train_command("ddp", {"batch_size": 4}, **options)]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert ":0/2]" in done.stderr  # ESPnet's log line of rank 0 of 2
+    stats = checkpoint(recipe.folder / "ddp")["reporter"]["stats"][1]
+    assert {"loss_asr", "loss_ser"} <= set(stats["train"]) & set(stats["valid"])
+    model = Speech2Text(recipe.folder / "ddp/config.yaml", recipe.folder / "ddp/valid.loss.ave.pth")
+    assert model.model is not None
+
+
+def test_user_errors_are_one_line(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def message(config: dict[str, Any] | None = None, **options: Any) -> str:
+        with pytest.raises(SystemExit, match="1"):
+            main(recipe.train_command("bad", config, **options))
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1
+        return lines[0]
+
+    assert "nothing.model: no such tokenizer" in message(tokenizer=tmp_path / "nothing.model")
+    assert "unknown pattern 'alternate'; known are" in message(task_pattern="alternate")
+    assert "task_batches names ['age']" in message(task_batches="{age: {batch_size: 2}}")
+    assert "speed_perturb names unknown tasks ['age']" in message(
+        {"preprocessor_conf": {"speed_perturb": {"age": [1]}}}
+    )
+    assert "decoder_conf needs either 'model' or 'config'" in message({"decoder_conf": {"lora": LORA}})
+    assert "absent.npz: no such statistics file; stage 5" in message(feats_stats=tmp_path / "absent.npz")
+
+
+def test_a_bad_label_stops_training_with_its_utterance(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (recipe.folder / "train/text").read_text()
+    (tmp_path / "text").write_text(text.replace("train_ser_1 neu", "train_ser_1 fear"))
+    command = recipe.train_command("bad")
+    command = [word.replace(f"{recipe.folder}/train/text,", f"{tmp_path}/text,") for word in command]
+    with pytest.raises(SystemExit, match="1"):
+        main(command)
+    assert "error: train_ser_1: unknown label 'fear' for task 'ser'" in capsys.readouterr().err
