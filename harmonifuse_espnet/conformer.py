@@ -47,7 +47,8 @@ class ConvSubsampling(nn.Module):
             lengths = (lengths + 1) // 2
             hidden = F.relu(conv(hidden))
             hidden = hidden * length_mask(lengths, hidden.size(2))[:, None, :, None]
-        return self.project(hidden.transpose(1, 2).flatten(2)), lengths
+        states = self.project(hidden.transpose(1, 2).flatten(2))
+        return states * length_mask(lengths, states.size(1))[..., None], lengths
 
 
 class ConformerBlock(nn.Module):

@@ -262,7 +262,7 @@ class HarmoniFuseTask(AbsTask):
 
 
 def _construct(choices: ClassChoices, args: argparse.Namespace, *sizes: int, **given: Any) -> Any:
-    """An object of the class that an option chooses (no component gate: ``Projection``), with the option's ``_conf``."""
+    """An object of the class that an option chooses (no gate: ``Projection``), with the option's ``_conf``."""
     conf = getattr(args, f"{choices.name}_conf")
     chosen = choices.get_class(getattr(args, choices.name)) or Projection
     return _checked(f"{choices.name}_conf", chosen, conf)(*sizes, **given, **conf)

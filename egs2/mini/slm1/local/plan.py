@@ -10,8 +10,8 @@ from itertools import islice
 from sentences import draw_sentences
 from voices import Voice
 
-# eSpeak NG's variants. No training set has a test voice; the fifth session's actors are test voices, too. A variant that
-# is there twice is two readers, of other accent, size, pitch and rate.
+# eSpeak NG's variants. No training set has a test voice; the fifth session's actors are test voices, too. A variant
+# that is there twice is two readers, of other size, pitch and rate.
 READERS = {
     "train-mini": 2 * "m1 m3 m4 m5 m7 m8 f1 f2 f3 f5 Alex adam Gene Lee ed paul Michael linda belinda steph ",
     "dev-mini": "m6 Alicia benjamin",
@@ -94,9 +94,8 @@ def plan(sizes: Sizes, seed: int) -> tuple[list[Chapter], list[Dialog]]:
 
 
 def _voice(name: str, generator: random.Random) -> Voice:
-    accent = generator.choice(("en-us", "en-us", "en-gb-x-rp"))
-    pitch, rate, size = generator.randint(40, 60), generator.randint(158, 184), generator.uniform(0.92, 1.08)
-    return Voice(f"{accent}+{name}", pitch, rate, size)
+    pitch, rate, size = generator.randint(42, 58), generator.randint(160, 182), generator.uniform(0.95, 1.05)
+    return Voice(f"en-us+{name}", pitch, rate, size)
 
 
 def _session(number: int, sizes: Sizes, sentences: Iterator[str], generator: random.Random) -> Iterator[Dialog]:
