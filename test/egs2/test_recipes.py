@@ -94,6 +94,18 @@ def test_tokenizer_and_statistics_get_the_training_data(mini: Recipe) -> None:
     ]
 
 
+def test_the_ctc_head_may_have_units_of_its_own(mini: Recipe) -> None:
+    done = mini.run("--stop_stage", "6", "--ctc_tokenizer_type", "char", "--nproc", "1")
+    token = f"-m {BIN}train_tokenizer --data_dir dump/raw/train --tasks conf/tasks.yaml --out_dir data/token_list"
+    assert mini.calls()[5:7] == [
+        words(f"{token}/unigram_100 --vocab_size 100 --model_type unigram"),
+        words(f"{token}/ctc_char --vocab_size 100 --model_type char"),
+    ], done.stdout
+    training = " ".join(mini.calls()[-1])
+    assert "--ctc_tokenizer data/token_list/ctc_char" in training
+    assert "--output_dir exp/train_raw_unigram_100_ctc_char " in training
+
+
 def train_options(
     ngpu: int, feats: str = "raw", speech: str = "wav.scp,speech,sound", normalize: bool = True
 ) -> list[str]:

@@ -41,6 +41,8 @@ feats_normalize=global_mvn # log-mel features by the training set's mean and var
 # -- Tokenizer
 tokenizer_type=unigram # unigram, bpe, char, or llm (the LLM's own)
 vocab_size=100         # size of the vocabulary of unigram and bpe
+ctc_tokenizer_type=    # unigram, bpe or char: units of the CTC head; empty: those of the language model
+ctc_vocab_size=100     # size of the vocabulary of unigram and bpe for the CTC head
 llm=                   # hub name or folder of the LLM, for tokenizer_type llm
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
@@ -98,7 +100,7 @@ one_of() {
 
 check_options() {
     local name
-    for name in stage stop_stage nj ngpu nproc vocab_size fs; do
+    for name in stage stop_stage nj ngpu nproc vocab_size ctc_vocab_size fs; do
         [[ ${!name} =~ ^[0-9]+$ ]] || die "--$name is '${!name}', but must be a whole number"
         printf -v "$name" %d "$((10#${!name}))"
     done
@@ -110,6 +112,7 @@ check_options() {
     one_of feats_normalize global_mvn none
     [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
     one_of tokenizer_type unigram bpe char llm
+    [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
     for name in skip_bad upload_private dry_run; do one_of "$name" true false; done
     [[ $tokenizer_type != llm || $llm ]] || die "--tokenizer_type llm needs --llm, the LLM's hub name or folder"
     for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
@@ -129,11 +132,17 @@ set_names() {
         *) token_name=${tokenizer_type}_$vocab_size ;;
     esac
     token_dir=data/token_list/$token_name
+    ctc_token_dir=
+    case $ctc_tokenizer_type in
+        '') ;;
+        char) ctc_token_dir=data/token_list/ctc_char ;;
+        *) ctc_token_dir=data/token_list/ctc_${ctc_tokenizer_type}_$ctc_vocab_size ;;
+    esac
     token_file=$token_dir/tokens.txt
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
     stats=$expdir/stats_${feats_type}_$token_name
-    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name}
+    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}}
     exp=$expdir/$tag
     model=$exp/$inference_model
     results=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}
@@ -194,6 +203,8 @@ stage_4() {
     given 4 "$tasks"
     need 4 2 "$dumpdir/raw/train/text"
     module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" --out_dir "$token_dir" "${options[@]}"
+    [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" \
+        --out_dir "$ctc_token_dir" --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type"
 }
 
 stage_5() {
@@ -226,6 +237,10 @@ stage_6() {
         )
     done
     options+=(--resume true)
+    if [[ $ctc_token_dir ]]; then
+        need 6 4 "$ctc_token_dir/tokens.txt"
+        options+=(--ctc_tokenizer "$ctc_token_dir")
+    fi
     if [[ $feats_normalize == global_mvn ]]; then
         need 6 5 "$stats/train/feats_stats.npz"
         options+=(--feats_stats "$stats/train/feats_stats.npz")

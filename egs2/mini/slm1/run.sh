@@ -10,5 +10,5 @@ exec ./slm.sh \
     --test_sets "test_asr test_ser_sentences test_ser_voices" \
     --train_config conf/train.yaml \
     --inference_config conf/decode.yaml \
-    --tokenizer_type bpe --vocab_size 200 \
+    --tokenizer_type bpe --vocab_size 200 --ctc_tokenizer_type char \
     "$@"
