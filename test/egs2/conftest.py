@@ -39,7 +39,7 @@ class Recipe:
         self.sets = "train_asr train_ser dev_asr dev_ser test_asr test_ser_sentences test_ser_voices"
 
     def run(self, *options: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run run.sh with the template's tokenizer, whatever the recipe's; standard error is part of standard output."""
+        """Run run.sh with slm.sh's tokenizer, whatever the recipe's; standard error is part of standard output."""
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "OMP_NUM_THREADS")}
         environment |= {"RECORD": str(self.record), "PYTHON": str(self.python), "SETS": self.sets} | variables
         tokenizer = ["--tokenizer_type", "unigram", "--vocab_size", "100", "--ctc_tokenizer_type", ""]
