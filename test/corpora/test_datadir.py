@@ -62,15 +62,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_datadir(tmp_path, [A2])
-    write_text = Path.write_text
+    write_bytes = Path.write_bytes
 
-    def full(self: Path, text: str, **options: str) -> int:
+    def full(self: Path, data: bytes) -> int:
         if "utt2task" in self.name:
             raise OSError(28, os.strerror(28), str(self))
-        return write_text(self, text, **options)
+        return write_bytes(self, data)
 
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space left on device; free space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left on device\); free space"):
         write_datadir(tmp_path, [A2, B1])
     assert read_datadir(tmp_path) == [A2]
     assert len(list(tmp_path.iterdir())) == 5

@@ -35,7 +35,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "corpus"
     made = make(folder)
     assert made.returncode == 0, made.stderr
-    assert "55/55 folders" in made.stdout
+    assert "75/75 folders" in made.stdout
     return folder
 
 
@@ -106,9 +106,9 @@ def test_what_is_missing_is_made_again_with_the_same_samples(corpus: Path, tmp_p
     chapter.rename(chapter.with_name(f".{chapter.name}.unfinished"))  # as a process leaves it that was killed
     shutil.rmtree(folder / "IEMOCAP_full_release/Session3/sentences/wav/Ses03M_impro05b")
     made = make(folder, "--nj", "1")
-    assert "55 folders, 2 to make" in made.stdout
+    assert "75 folders, 2 to make" in made.stdout
     assert digests(folder) == digests(corpus)  # though eSpeak NG seeds itself with the time
-    assert "55 folders, 0 to make" in make(folder).stdout
+    assert "75 folders, 0 to make" in make(folder).stdout
 
 
 def test_another_seed_needs_another_folder(corpus: Path) -> None:
