@@ -41,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_read_as_the_releases_are(corpus: Path) -> None:
     read = librispeech.prepare(corpus)
-    assert {name: len(rows) for name, rows in read.items()} == {"dev_mini": 3, "test_mini": 4, "train_mini": 20}
+    assert {name: len(rows) for name, rows in read.items()} == {"dev_mini": 3, "test_mini": 4, "train_mini": 40}
     acted = iemocap.prepare(corpus, "custom", split_rules=RULES)
     assert {name: len(rows) for name, rows in acted.items()} == {"dev": 32, "sentences": 32, "train": 32, "voices": 8}
     for rows in acted.values():
