@@ -102,7 +102,7 @@ def draw_layer_weights(weights: Mapping[str, Mapping[str, Sequence[float]]], tit
     )
     height = 1.2 + sum(1.1 + 0.5 * count for count in tasks)
     figure = Figure(figsize=(max(6.0, 2.8 + 0.5 * widest), height), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize="medium")
     grid = figure.subplots(len(weights), 1, squeeze=False, height_ratios=tasks)[:, 0]
     for axes, (name, rows) in zip(grid, weights.items(), strict=True):
         values = list(rows.values())

@@ -71,7 +71,7 @@ def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
         weights = layer_weights([one for one in scored if one.decode == decode])
         if weights:
             path = images / f"layer_weights_{decode}.png"
-            pictures.draw_layer_weights(weights, f"{tag}, {decode}: weights of the layers by task", path)
+            pictures.draw_layer_weights(weights, f"weights of the layers by task\n{tag}\n{decode}", path)
             yield f"layer weights by task in {decode}", path
 
 
