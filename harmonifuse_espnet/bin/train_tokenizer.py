@@ -66,7 +66,8 @@ def train_tokenizer(
     """
     prompts = [prompt for task in tasks.values() for prompt in task.prompts]
     labels = [words for task in tasks.values() for words in task.labels.values()]
-    words = [word for prompt in prompts for word in prompt.split()]
+    # Without transcripts the prompts are all that teaches pieces; nothing but symbols would crash sentencepiece.
+    words = [word for prompt in prompts for word in prompt.split()] if transcripts else []
     model = train_sentencepiece([*transcripts, *prompts], [*labels, *words], vocab_size, model_type)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / SENTENCEPIECE_FILE).write_bytes(model)
