@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+SAMPLE_RATE = 16000  # hertz, of everything that the model hears
 FORMATS = ("flac", "wav")
 _FULL_SCALE = 32768
 _STREAMED = 0x7FFFF000  # lengths from here up are what programs write into a header that they cannot go back to

@@ -89,8 +89,7 @@ class FeedForward(nn.Sequential):
 class RotaryAttention(nn.Module):
     """Pre-norm multi-head self-attention with rotary positions; padded keys are never attended.
 
-    ``context`` is how many frames to each side a frame may attend to, None for all. A limit keeps a small corpus from
-    being learned by heart, sentence by sentence.
+    ``context`` is how many frames to each side a frame may attend to, None for all.
     """
 
     frequencies: Tensor

@@ -11,12 +11,11 @@ import kaldiio
 import numpy as np
 import torch
 
-from harmonifuse_espnet.audio import read_audio
+from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.files import write_files, writing
 
 SHARD_SIZE = 100
-SAMPLE_RATE = 16000
 
 
 class FeatureExtractor(Protocol):

@@ -150,8 +150,9 @@ class HuggingFaceFrontend(nn.Module):
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """``speech`` (B, N) at 16 kHz, ``lengths`` (B,) in samples -> L states (B, T, D), lengths in 20 ms frames."""
+        mask = length_mask(lengths, speech.size(1))
         if self.scale_inputs:
-            speech = _standardize(speech, length_mask(lengths, speech.size(1)), lengths)
+            speech = _standardize(speech, mask, lengths)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if self.one_by_one:
                 rows = [self._encode(row[None, :length], None) for row, length in zip(speech, lengths, strict=True)]
@@ -159,7 +160,7 @@ class HuggingFaceFrontend(nn.Module):
                     pad_sequence([state[0] for state in layer], batch_first=True) for layer in zip(*rows, strict=True)
                 ]
             else:
-                states = self._encode(speech, length_mask(lengths, speech.size(1)).long())
+                states = self._encode(speech, mask.long())
         return states, self.encoder._get_feat_extract_output_lengths(lengths)
 
     def _encode(self, speech: Tensor, mask: Tensor | None) -> list[Tensor]:

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonifuse_espnet.audio import read_audio, resample
+from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio, resample
 from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.generation import generate_text, label_log_probs
 from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
 from harmonifuse_espnet.tokenizer import load_tokenizer
-
-SAMPLE_RATE = 16000
 
 
 @dataclass(frozen=True)

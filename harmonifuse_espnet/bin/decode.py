@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from harmonifuse_espnet.answers import check_same_ids
-from harmonifuse_espnet.audio import read_audio
+from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.corpora.datadir import format_table, read_table
 from harmonifuse_espnet.files import write_files
@@ -131,8 +131,6 @@ def _answers(
 
 def _load(location: str, feats_type: str) -> np.ndarray:
     if feats_type == "raw":
-        from harmonifuse_espnet.speech2text import SAMPLE_RATE
-
         return read_audio(location, SAMPLE_RATE)[0]
     import kaldiio
 

@@ -121,6 +121,9 @@ check_options() {
     done
 }
 
+# vocabulary <type> <size>: what a trained tokenizer is called; characters have no size to choose
+vocabulary() { if [[ $1 == char ]]; then echo char; else echo "$1_$2"; fi; }
+
 set_names() {
     local name=${inference_config##*/}
     name=${name%.yaml}
@@ -128,16 +131,11 @@ set_names() {
     name=${name#_}
     case $tokenizer_type in
         llm) token_name=llm_${llm//\//_} ;;
-        char) token_name=char ;;
-        *) token_name=${tokenizer_type}_$vocab_size ;;
+        *) token_name=$(vocabulary "$tokenizer_type" "$vocab_size") ;;
     esac
     token_dir=data/token_list/$token_name
     ctc_token_dir=
-    case $ctc_tokenizer_type in
-        '') ;;
-        char) ctc_token_dir=data/token_list/ctc_char ;;
-        *) ctc_token_dir=data/token_list/ctc_${ctc_tokenizer_type}_$ctc_vocab_size ;;
-    esac
+    [[ ! $ctc_tokenizer_type ]] || ctc_token_dir=data/token_list/ctc_$(vocabulary "$ctc_tokenizer_type" "$ctc_vocab_size")
     token_file=$token_dir/tokens.txt
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
