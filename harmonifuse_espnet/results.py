@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from harmonifuse_espnet import __version__
 
 # Results are made from the code, so rewriting them does not change it.
 GENERATED = (":(top,exclude,glob)**/RESULTS.md", ":(top,exclude,glob)**/images/*.png")
+MEASURES = {"wer": "WER", "cer": "CER", "wa": "WA", "ua": "UA", "macro_f1": "macro F1"}  # all in percent
 ERROR_HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 
 
@@ -89,6 +91,33 @@ def experiment(exp_dir: Path, scored: Sequence[Scored], out_dir: Path, train_con
         rows = [(one.name, score) for one, name, _, score in labelled if name == task]
         parts += [_label_section(task, rows), *(_confusion_section(f"{name} ({task})", score) for name, score in rows)]
     return "\n\n".join(parts)
+
+
+def mean_of_folds(folds: Sequence[Sequence[Scored]]) -> str:
+    """The section of a cross-validation: mean and sample standard deviation over the folds, by test set.
+
+    A fold's test set is another one each time; it has the same name in all of them.
+    """
+    values: dict[tuple[str, str], list[float]] = {}
+    for scored in folds:
+        for kind, measures in (("text", ("wer", "cer")), ("label", ("wa", "ua", "macro_f1"))):
+            for one, task, answered, score in _scores(scored, kind):
+                for measure in measures:
+                    name = f"{one.name} ({task}, {answered})" if kind == "text" else f"{one.name} ({task})"
+                    values.setdefault((name, measure), []).append(score[measure])
+    rows = [
+        [
+            name,
+            MEASURES[measure],
+            f"{mean(found):.1f}",
+            f"{stdev(found):.1f}" if len(found) > 1 else "-",
+            str(len(found)),
+        ]
+        for (name, measure), found in values.items()
+    ]
+    return _section(f"Mean of {len(folds)} folds", ("dataset", "measure", "mean", "sd", "folds"), rows).removeprefix(
+        "#"
+    )
 
 
 def picture_links(pictures: Iterable[tuple[str, Path]], out_dir: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ class AudioOptions:
     """How audio is formatted.
 
     Attributes:
-        audio_format: ``flac``, ``wav`` or ``kaldi_ark`` (one archive a shard, FLAC inside).
+        audio_format: ``flac``, ``wav``, ``kaldi_ark`` (one archive a shard, FLAC inside), or ``original``: files of the
+            output's rate are checked and stay where they are, the others become FLAC.
         sample_rate: Of the output, in hertz.
         min_duration: In seconds; shorter sources are dropped. Above 0, digital silence is dropped too.
         max_duration: In seconds; longer sources are dropped.
@@ -52,7 +54,8 @@ class Record:
 
     Attributes:
         id: The utterance.
-        location: Its audio below the shards' folder, ``file`` or ``file.ark:offset``; empty if it was dropped.
+        location: Its audio, ``file`` or ``file.ark:offset``, below the shards' folder; the absolute path of an original
+            that stays where it is; empty if it was dropped.
         num_samples: Length in samples at the output's rate.
         clamped: How many samples were beyond full scale after resampling.
         reason: Why it was dropped, ``kind: details``; empty if it was kept.
@@ -157,6 +160,8 @@ def _format_one(utterance: str, source: str, temporary: Path, options: AudioOpti
     reason = _filter(samples, rate, options)
     if reason:
         return Record(utterance, reason=reason)
+    if options.audio_format == "original" and rate == options.sample_rate and file_of(source) == Path(source):
+        return Record(utterance, os.path.abspath(source), len(samples))
     output, clamped = to_16_bit(resample(samples, rate, options.sample_rate))
     name = _store(utterance, output, temporary, options)
     return Record(utterance, f"{temporary.stem}/{name}", len(output), clamped)
@@ -175,9 +180,9 @@ def _filter(samples: NDArray[np.float32], rate: int, options: AudioOptions) -> s
 
 def _store(utterance: str, samples: NDArray[np.int16], folder: Path, options: AudioOptions) -> str:
     if options.audio_format != "kaldi_ark":
-        name = f"{utterance}.{options.audio_format}"
-        (folder / name).write_bytes(encode(samples, options.sample_rate, options.audio_format))
-        return name
+        form = "flac" if options.audio_format == "original" else options.audio_format
+        (folder / f"{utterance}.{form}").write_bytes(encode(samples, options.sample_rate, form))
+        return f"{utterance}.{form}"
     entry, offset = ark_entry(utterance, samples, options.sample_rate)
     with (folder / "audio.ark").open("ab") as ark:
         start = ark.tell()

@@ -96,7 +96,10 @@ class HarmoniFuseTask(AbsTask):
             "--ctc_tokenizer", type=str_or_none, help="tokens of the CTC head; the tokenizer's own if none"
         )
         group.add_argument(
-            "--ctc", type=str2bool, default=True, help="whether to have a CTC head on the connector's frames"
+            "--ctc",
+            type=str2bool,
+            default=True,
+            help="whether to have a CTC head on the connector's frames, where a task answers with text",
         )
         group.add_argument("--ctc_conf", action=NestedDictAction, default={}, help="arguments of CTCHead")
         group.add_argument(
@@ -146,14 +149,17 @@ class HarmoniFuseTask(AbsTask):
         args.fusion_conf = {"last_bias": 10.0, **args.fusion_conf}
         fusion_weights = _construct(fusion_choices, args, decoder.num_layers, count, width)
         fusion_class = LastLayerFusion if isinstance(fusion_weights, LastWeights) else LayerFusion
-        ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
+        ctc = None
+        if args.ctc and any(task.answer == "text" for task in tasks.values()):
+            ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
+            ctc = _checked("ctc_conf", CTCHead, args.ctc_conf)(width, ctc_size, **args.ctc_conf)
         model = _checked("model_conf", HarmoniFuseModel, args.model_conf)(
             tasks=list(tasks.values()),
             frontend=frontend,
             layer_weights=layer_weights,
             gate=gate,
             connector=connector,
-            ctc=_checked("ctc_conf", CTCHead, args.ctc_conf)(width, ctc_size, **args.ctc_conf) if args.ctc else None,
+            ctc=ctc,
             decoder=decoder,
             fusion=fusion_class(fusion_weights, decoder.final_norm),
             start_id=tokenizer.bos_id,

@@ -1,9 +1,10 @@
 """Stage 2: bring the audio of one or more data folders into one form, in one dump folder.
 
 Every source becomes 16-bit mono at --sample_rate: FLAC, wav, or Kaldi archives (FLAC inside, ESPnet's type
-kaldi_ark). 16-bit sources of that rate keep every sample; other rates are resampled by torchaudio, and samples that
-overshoot full scale are clamped and counted in the summary. The dump folder gets wav.scp, text, utt2spk, spk2utt,
-utt2task, utt2num_samples, dropped.tsv (id, tab, reason), format.json (options and counts) and the audio in data/.
+kaldi_ark); with `original`, files of that rate are checked and stay where they are. 16-bit sources of that rate keep
+every sample; other rates are resampled by torchaudio, and samples that overshoot full scale are clamped and counted in
+the summary. The dump folder gets wav.scp, text, utt2spk, spk2utt, utt2task, utt2num_samples, dropped.tsv (id, tab,
+reason), format.json (options and counts) and the audio in data/.
 
 An interrupted call is continued by calling again: only what is missing, incomplete or changed (options, sources) is
 done.
@@ -42,7 +43,12 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data_dirs", nargs="+", metavar="data_dir", help="data folder(s) to merge; their ids must differ")
     add("--out_dir", required=True, help="dump folder to write; wav.scp refers to it as it is given here")
-    add("--audio_format", choices=(*FORMATS, "kaldi_ark"), default="flac", help="form of the audio (default: flac)")
+    add(
+        "--audio_format",
+        choices=(*FORMATS, "kaldi_ark", "original"),
+        default="flac",
+        help="form of the audio (default: flac)",
+    )
     add("--sample_rate", type=int, default=16000, help="of the output, in hertz (default: 16000)")
     add("--expected_sample_rate", type=int, help="fail where a source has another rate (default: resample any)")
     add("--min_duration", type=float, default=0.1, metavar="SECONDS", help=_MIN_HELP)

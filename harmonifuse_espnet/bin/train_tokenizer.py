@@ -1,7 +1,8 @@
 """Stage 4: train a sentencepiece tokenizer on the transcripts and prompts, or keep a language model's own.
 
 Trained: writes bpe.model and tokens.txt (a piece a line, in the order of ids). The words of every label in the table of
-tasks become one token. With --llm: saves that model's tokenizer files, after checking that labels can be told apart.
+tasks become one token. With --llm or --llm_of: saves that model's tokenizer files, after checking that labels can be
+told apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from harmonifuse_espnet.answers import read_answers
 from harmonifuse_espnet.bin import friendly_errors
@@ -38,6 +41,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--vocab_size", type=int, default=100, help="largest number of pieces, labels included (default: 100)")
     add("--model_type", choices=MODEL_TYPES, default="unigram", help="kind of pieces (default: unigram)")
     add("--llm", help="keep the tokenizer of this model instead (name on the Hugging Face hub, or a folder)")
+    add(
+        "--llm_of", metavar="CONFIG", help="the same, of the model in this training configuration; --llm goes before it"
+    )
     return parser
 
 
@@ -48,11 +54,25 @@ def main(cmd: Sequence[str] | None = None) -> None:
         tasks = build_tasks(load_tasks(args.tasks))
         answers = read_answers(args.data_dir, tasks).values()
         transcripts = [words for task, words in answers if task.answer == "text"]
-        if args.llm:
-            tokenizer: Tokenizer = keep_tokenizer(args.llm, tasks, Path(args.out_dir))
+        llm = args.llm or (configured_llm(Path(args.llm_of)) if args.llm_of else None)
+        if llm:
+            tokenizer: Tokenizer = keep_tokenizer(llm, tasks, Path(args.out_dir))
         else:
             tokenizer = train_tokenizer(transcripts, tasks, Path(args.out_dir), args.vocab_size, args.model_type)
         print(report(tokenizer, [words for _, words in answers], Path(args.out_dir)))
+
+
+def configured_llm(train_config: Path) -> str:
+    """The language model's name or folder in a training configuration, ``decoder_conf.model``.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    config = yaml.safe_load(train_config.read_text(encoding="utf-8")) or {}
+    llm = (config.get("decoder_conf") or {}).get("model")
+    if not llm:
+        raise ValueError(f"{train_config}: its decoder_conf names no 'model' whose tokenizer could be kept; give --llm")
+    return str(llm)
 
 
 def train_tokenizer(

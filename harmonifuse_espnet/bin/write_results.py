@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import cycle
 from pathlib import Path
 
 from harmonifuse_espnet import pictures
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.results import Scored, environment, experiment, picture_links, read_scores
+from harmonifuse_espnet.results import Scored, environment, experiment, mean_of_folds, picture_links, read_scores
 
 LAYERS = (("speech encoder", "layer_weights"), ("language model", "fusion_weights"))
 
@@ -21,10 +23,17 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m harmonifuse_espnet.bin.write_results",
         description="Collect decode_*/<test_set>/score.json into RESULTS.md, draw the pictures, print the file.",
     )
-    parser.add_argument("--exp_dir", required=True, action="append", help="an experiment; may be given again")
+    experiments = parser.add_mutually_exclusive_group(required=True)
+    experiments.add_argument("--exp_dir", action="append", help="an experiment; may be given again")
+    experiments.add_argument(
+        "--folds", metavar="GLOB", help="all folds of a cross-validation, as far as they are scored; adds their mean"
+    )
     parser.add_argument("--out", required=True, help="the file to write; its pictures go to images/ beside it")
     parser.add_argument(
-        "--train_config", action="append", default=[], help="the config to link, once for each --exp_dir, in its order"
+        "--train_config",
+        action="append",
+        default=[],
+        help="the config to link: the folds', or once for each --exp_dir, in its order",
     )
     return parser
 
@@ -33,25 +42,40 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Write the pictures and RESULTS.md, and print it."""
     parser = get_parser()
     args = parser.parse_args(cmd)
-    if args.train_config and len(args.train_config) != len(args.exp_dir):
-        parser.error(
-            f"{len(args.exp_dir)} --exp_dir but {len(args.train_config)} --train_config; give one for each or none"
-        )
+    expected = 1 if args.folds else len(args.exp_dir)
+    if args.train_config and len(args.train_config) != expected:
+        parser.error(f"{expected} --train_config expected, or none, got {len(args.train_config)}")
     with friendly_errors():
         out = Path(args.out)
+        experiments = find_folds(args.folds) if args.folds else [Path(name) for name in args.exp_dir]
+        configs: list[Path | None] = [Path(name) for name in args.train_config] or [None]
+        scored = {exp_dir: read_scores(exp_dir) for exp_dir in experiments}
         parts = [
             "# RESULTS\n\nMade by `harmonifuse_espnet.bin.write_results`; do not edit.",
             environment(datetime.now()),
+            *([mean_of_folds(list(scored.values()))] if args.folds else []),
         ]
-        for name, config in zip(args.exp_dir, args.train_config or [None] * len(args.exp_dir), strict=True):
-            exp_dir = Path(name)
-            scored = read_scores(exp_dir)
-            parts.append(experiment(exp_dir, scored, out.parent, Path(config) if config else None))
-            shown = [(caption, _copy_beside(path, exp_dir, out)) for caption, path in draw(exp_dir, scored)]
+        for (exp_dir, scores), config in zip(scored.items(), cycle(configs), strict=False):
+            parts.append(experiment(exp_dir, scores, out.parent, config))
+            prefix = f"{exp_dir.parent.name}_{exp_dir.name}" if args.folds else exp_dir.resolve().name
+            shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scores)]
             parts += [picture_links(shown, out.parent)] if shown else []
         text = "\n\n".join(parts) + "\n"
         write_files(out.parent, {out.name: text})
         print(text, end="")
+
+
+def find_folds(pattern: str) -> list[Path]:
+    """The scored experiments that a glob names, sorted.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    folds = sorted(Path(name) for name in glob.glob(pattern))
+    scored = [fold for fold in folds if any(fold.glob("decode_*/*/score.json"))]
+    if not scored:
+        raise FileNotFoundError(f"{pattern}: none of the {len(folds)} experiments there is scored; run stages 7 and 8")
+    return scored
 
 
 def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
@@ -88,8 +112,8 @@ def layer_weights(scored: Sequence[Scored]) -> dict[str, dict[str, list[float]]]
     return weights
 
 
-def _copy_beside(picture: Path, exp_dir: Path, out: Path) -> Path:
-    copy = out.parent / "images" / f"{exp_dir.resolve().name}_{picture.name}"
+def _copy_beside(picture: Path, prefix: str, out: Path) -> Path:
+    copy = out.parent / "images" / f"{prefix}_{picture.name}"
     write_files(copy.parent, {copy.name: picture.read_bytes()})
     return copy
 

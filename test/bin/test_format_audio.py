@@ -85,6 +85,22 @@ def test_flac_wav_and_archives_hold_the_same_samples(tmp_path: Path) -> None:
         np.testing.assert_array_equal(flac, ark)
 
 
+def test_originals_of_the_right_rate_stay_where_they_are_and_others_become_flac(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a", 2, prefix="a")
+    make_folder(tmp_path / "b", 2, rate=11025, prefix="b")
+    out = tmp_path / "dump"
+    options = AudioOptions("original", 16000, 0.1, 30.0)
+    format_audio([tmp_path / "a", tmp_path / "b"], out, options)
+    audio = {row.id: row.audio for row in read_datadir(out)}
+    assert audio["a0001"] == str(tmp_path / "a" / "my audio" / "a0001.wav")
+    assert audio["b0001"] == str(out / "data" / "format.1" / "b0001.flac")
+    assert read_table(out / "utt2num_samples")["a0001"] == "3201"
+    assert not list(out.rglob("a0*"))
+    Path(audio["a0001"]).write_bytes(b"RIFF")  # checked again where it lies
+    with pytest.raises(ValueError, match="a0001.*not audio, or damaged"):
+        format_audio([tmp_path / "a", tmp_path / "b"], out, options)
+
+
 def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_folder(tmp_path / "a", 130, rate=11025)
     for nj in (1, 2):

@@ -96,7 +96,31 @@ def test_two_experiments_share_a_file(exp_dir: Path, tmp_path: Path) -> None:
 def test_one_config_for_two_experiments_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--exp_dir", "a", "--exp_dir", "b", "--train_config", "c", "--out", str(tmp_path / "R.md")])
-    assert "2 --exp_dir but 1 --train_config" in capsys.readouterr().err
+    assert "2 --train_config expected, or none, got 1" in capsys.readouterr().err
+
+
+def test_folds_share_a_file_with_their_mean_and_each_has_its_pictures(exp_dir: Path, tmp_path: Path) -> None:
+    score = (exp_dir / "decode_greedy" / "test" / "score.json").read_text()
+    for fold, recall in ((1, 100.0), (2, 50.0)):
+        folder = tmp_path / "exp" / f"fold{fold}" / "slm" / "decode_greedy" / "test"
+        folder.mkdir(parents=True)
+        content = json.loads(score)
+        content["tasks"]["ser"]["scores"]["llm"] |= {"ua": recall}
+        (folder / "score.json").write_text(json.dumps(content))
+    (tmp_path / "exp" / "fold3" / "slm").mkdir(parents=True)  # not scored yet
+    options = ["--train_config", str(tmp_path / "conf.yaml"), "--out", str(tmp_path / "RESULTS.md")]
+    main(["--folds", str(tmp_path / "exp" / "fold*" / "slm"), *options])
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert re.findall("^## (.*)$", text, re.MULTILINE)[1:] == ["Mean of 2 folds", "exp/fold1/slm", "exp/fold2/slm"]
+    assert "|decode_greedy/test (ser)|UA|75.0|35.4|2|\n" in text  # 100 and 50: sd 50 / sqrt(2)
+    assert "images/fold1_slm_confusion_ser_decode_greedy_test.png" in text
+    assert "images/fold2_slm_confusion_ser_decode_greedy_test.png" in text
+
+
+def test_folds_of_which_none_is_scored_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"):
+        main(["--folds", str(tmp_path / "fold*"), "--out", str(tmp_path / "RESULTS.md")])
+    assert "none of the 0 experiments there is scored; run stages 7 and 8" in capsys.readouterr().err
 
 
 def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+LIBRISPEECH = "train_clean_100 train_clean_360 train_other_500 dev_clean dev_other test_clean test_other"
+SETS = {
+    "mini": "train_asr train_ser dev_asr dev_ser test_asr test_ser_sentences test_ser_voices",
+    "librispeech": LIBRISPEECH,
+    "iemocap": "train_ser dev_ser test_ser train_asr dev_asr test_asr",
+    "librispeech_iemocap": f"{LIBRISPEECH} train_iemocap dev_iemocap test_iemocap",
+}
 LOCAL_DATA = """#!/usr/bin/env bash
 set -euo pipefail
 echo "local/data.sh $*"
-for name in ${SETS}; do mkdir -p "data/$name"; echo "utt audio" >"data/$name/wav.scp"; done
+for name in ${SETS}; do mkdir -p "$2/$name"; echo "utt audio" >"$2/$name/wav.scp"; done
 """
 
 
@@ -36,7 +43,7 @@ class Recipe:
         (self.dir / "local" / "data.sh").write_text(LOCAL_DATA, encoding="utf-8")
         (self.dir / "local" / "data.sh").chmod(0o755)
         (self.dir / "conf" / "train.yaml").write_text("max_epoch: 1\n", encoding="utf-8")
-        self.sets = "train_asr train_ser dev_asr dev_ser test_asr test_ser_sentences test_ser_voices"
+        self.sets = SETS[name]
 
     def run(self, *options: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run run.sh with slm.sh's tokenizer, whatever the recipe's; standard error is part of standard output."""
@@ -64,3 +71,9 @@ class Recipe:
 def mini(tmp_path: Path) -> Recipe:
     """The mini recipe, at a path with blanks and a quote."""
     return Recipe("mini", tmp_path / "it's a path")
+
+
+@pytest.fixture
+def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Recipe:
+    """The recipe that a test is parametrized with."""
+    return Recipe(request.param, tmp_path)

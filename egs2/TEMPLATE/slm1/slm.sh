@@ -21,15 +21,17 @@ nj=4                   # parallel processes of stage 2
 ngpu=0                 # GPUs; 0 is the CPU
 nproc=1                # training processes when --ngpu is 0, one thread each
 python=                # the Python that runs the stages; empty: $PYTHON, or the environment of tools/
+datadir=data           # folder of the data folders and tokenizers
 dumpdir=dump           # folder of the formatted audio and features
 expdir=exp             # folder of the experiments
+folds_expdir=          # cross-validation: --expdir of all folds, a glob such as 'exp/fold*'; RESULTS.md gets their mean
 # -- Data
 tasks=conf/tasks.yaml  # table of tasks
-train_sets=            # training sets, folders in data/, separated by blanks
+train_sets=            # training sets, folders in datadir, separated by blanks
 valid_sets=            # validation sets
 test_sets=             # test sets
 local_data_opts=       # options for local/data.sh
-audio_format=flac      # flac, wav or kaldi_ark
+audio_format=flac      # flac, wav, kaldi_ark, or original: files at --fs stay where they are
 fs=16000               # sampling rate of the formatted audio, in hertz
 min_duration=0.1       # shortest training and validation utterance, in seconds
 max_duration=30        # longest one
@@ -43,7 +45,8 @@ tokenizer_type=unigram # unigram, bpe, char, or llm (the LLM's own)
 vocab_size=100         # size of the vocabulary of unigram and bpe
 ctc_tokenizer_type=    # unigram, bpe or char: units of the CTC head; empty: those of the language model
 ctc_vocab_size=100     # size of the vocabulary of unigram and bpe for the CTC head
-llm=                   # hub name or folder of the LLM, for tokenizer_type llm
+llm=                   # hub name or folder of the LLM, in place of the one in train_config
+encoder=               # hub name or folder of the speech encoder, likewise
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
 train_args=            # more options for training, such as "--max_epoch 3"
@@ -107,14 +110,13 @@ check_options() {
     ((stop_stage <= ${#titles[@]})) || stop_stage=${#titles[@]} # ESPnet users write 100 for "all"
     ((stage >= 1 && stage <= stop_stage)) || die "no stage from $stage to $stop_stage; stages are 1 to ${#titles[@]}"
     ((nj >= 1 && nproc >= 1)) || die "--nj and --nproc must be 1 or more"
-    one_of audio_format flac wav kaldi_ark
+    one_of audio_format flac wav kaldi_ark original
     one_of feats_type raw fbank ssl
     one_of feats_normalize global_mvn none
     [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
     for name in skip_bad upload_private dry_run; do one_of "$name" true false; done
-    [[ $tokenizer_type != llm || $llm ]] || die "--tokenizer_type llm needs --llm, the LLM's hub name or folder"
     for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
     for name in "${test_list[@]}"; do
         [[ $name != train && $name != valid ]] || die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
@@ -130,12 +132,12 @@ set_names() {
     name=${name#decode}
     name=${name#_}
     case $tokenizer_type in
-        llm) token_name=llm_${llm//\//_} ;;
+        llm) token_name=llm_${llm:-$(basename "$train_config" .yaml)} token_name=${token_name//\//_} ;;
         *) token_name=$(vocabulary "$tokenizer_type" "$vocab_size") ;;
     esac
-    token_dir=data/token_list/$token_name
+    token_dir=$datadir/token_list/$token_name
     ctc_token_dir=
-    [[ ! $ctc_tokenizer_type ]] || ctc_token_dir=data/token_list/ctc_$(vocabulary "$ctc_tokenizer_type" "$ctc_vocab_size")
+    [[ ! $ctc_tokenizer_type ]] || ctc_token_dir=$datadir/token_list/ctc_$(vocabulary "$ctc_tokenizer_type" "$ctc_vocab_size")
     token_file=$token_dir/tokens.txt
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
@@ -156,16 +158,16 @@ stage_1() {
     local options name
     read -ra options <<<"$local_data_opts"
     given 1 local/data.sh
-    run train_cmd ./local/data.sh "${options[@]}"
+    run train_cmd ./local/data.sh --datadir "$datadir" "${options[@]}"
     for name in "${train_list[@]}" "${valid_list[@]}" "${test_list[@]}"; do
-        [[ -s data/$name/wav.scp ]] || die "local/data.sh made no data/$name, which --train_sets, --valid_sets or --test_sets name"
+        [[ -s $datadir/$name/wav.scp ]] || die "local/data.sh made no $datadir/$name, which --train_sets, --valid_sets or --test_sets name"
     done
 }
 
 # format <dump set> <shortest> <longest> <sets>...
 format() {
     local sets=("${@:4}")
-    sets=("${sets[@]/#/data/}")
+    sets=("${sets[@]/#/$datadir/}")
     need 2 1 "${sets[@]/%//wav.scp}"
     module train_cmd format_audio --out_dir "$dumpdir/raw/$1" --audio_format "$audio_format" --sample_rate "$fs" \
         --min_duration "$2" --max_duration "$3" --skip_bad "$skip_bad" --nj "$nj" "${sets[@]}"
@@ -197,8 +199,8 @@ stage_3() {
 
 stage_4() {
     local options=(--vocab_size "$vocab_size" --model_type "$tokenizer_type")
-    [[ $tokenizer_type != llm ]] || options=(--llm "$llm")
-    given 4 "$tasks"
+    [[ $tokenizer_type != llm ]] || options=(--llm_of "$train_config" ${llm:+--llm "$llm"})
+    given 4 "$tasks" "$train_config"
     need 4 2 "$dumpdir/raw/train/text"
     module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" --out_dir "$token_dir" "${options[@]}"
     [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" \
@@ -234,7 +236,7 @@ stage_6() {
             "--${name}_shape_file" "$stats/$name/text_shape"
         )
     done
-    options+=(--resume true)
+    options+=(--resume true ${encoder:+--frontend_conf "model=$encoder"} ${llm:+--decoder_conf "model=$llm"})
     if [[ $ctc_token_dir ]]; then
         need 6 4 "$ctc_token_dir/tokens.txt"
         options+=(--ctc_tokenizer "$ctc_token_dir")
@@ -269,14 +271,15 @@ stage_7() {
 }
 
 stage_8() {
-    local name
+    local name experiments=(--exp_dir "$exp")
+    [[ ! $folds_expdir ]] || experiments=(--folds "$folds_expdir/$tag")
     given 8 "$tasks"
     for name in "${test_list[@]}"; do
         need 8 2 "$dumpdir/raw/$name/text"
         need 8 7 "$results/$name/text"
         module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$results/$name"
     done
-    module train_cmd write_results --exp_dir "$exp" --train_config "$train_config" --out RESULTS.md
+    module train_cmd write_results "${experiments[@]}" --train_config "$train_config" --out RESULTS.md
 }
 
 stage_9() {

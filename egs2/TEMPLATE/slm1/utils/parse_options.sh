@@ -6,7 +6,8 @@
 #     # End of options
 #
 # `parse_options <script> "$@"` sets them from `--stage 3`; `--help` prints the script's head comment, then every option
-# with its comment and present value. Requires bash >= 4.4.
+# with its comment and present value. Where a script runs another one and has few options of its own, `parse_own_options
+# <script> "$@"` sets these and leaves the rest, --help included, in the array `others`. Requires bash >= 4.4.
 
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
@@ -77,9 +78,34 @@ parse_options() {
         name=${1#--}
         name=${name//-/_}
         _is_option "$name" || die "unknown option $1; like it: $(_options_like "$name") (all of them: --help)"
-        (($# >= 2)) || die "option $1 needs a value"
-        if [[ $2 == --* ]] && _is_option "${2#--}"; then die "option $1 needs a value, but the option $2 follows"; fi
-        printf -v "$name" %s "$2"
+        _set_option "$name" "$@"
         shift 2
     done
+}
+
+parse_own_options() {
+    local script=$1 name
+    local -a option_names option_help
+    shift
+    _read_declarations "$script"
+    others=()
+    while (($#)); do
+        name=${1#--}
+        name=${name//-/_}
+        if [[ $1 == --?* ]] && _is_option "$name"; then
+            _set_option "$name" "$@"
+            shift 2
+            continue
+        fi
+        case $1 in --help | -h) _print_help "$script"; echo ;; esac
+        others+=("$1")
+        shift
+    done
+}
+
+# _set_option <name> <as written> <value>...
+_set_option() {
+    (($# >= 3)) || die "option $2 needs a value"
+    if [[ $3 == --* ]] && _is_option "${3#--}"; then die "option $2 needs a value, but the option $3 follows"; fi
+    printf -v "$1" %s "$3"
 }

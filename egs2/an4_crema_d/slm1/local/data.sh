@@ -7,6 +7,7 @@
 set -euo pipefail
 
 # Options
+datadir=data   # folder for the data folders
 download=false # true: download a corpus that is not where db.sh says
 # End of options
 
@@ -48,6 +49,6 @@ fi
 
 prepare() { "$PYTHON" -m harmonifuse_espnet.bin.prepare_data "$@"; }
 
-prepare an4 "$AN4" data --converted_dir downloads/an4_flac \
+prepare an4 "$AN4" "$datadir" --converted_dir downloads/an4_flac \
     --set_names train_nodev=train_an4 train_dev=dev_an4 test=test_an4
-prepare crema_d "$CREMA_D" data --set_names train=train_crema_d dev=dev_crema_d test=test_crema_d
+prepare crema_d "$CREMA_D" "$datadir" --set_names train=train_crema_d dev=dev_crema_d test=test_crema_d

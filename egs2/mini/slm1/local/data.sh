@@ -7,6 +7,7 @@
 set -euo pipefail
 
 # Options
+datadir=data      # folder for the data folders
 corpus_dir=corpus # where LibriSpeech/ and IEMOCAP_full_release/ are made
 seed=0            # seed of voices, sentences and performances
 scale=1           # how many sentences, relative to the recipe's
@@ -22,7 +23,7 @@ parse_options local/data.sh "$@"
 prepare() { "$PYTHON" -m harmonifuse_espnet.bin.prepare_data "$@"; }
 
 "$PYTHON" local/make_corpus.py --seed "$seed" --scale "$scale" --nj "$nj" "$corpus_dir"
-prepare librispeech "$corpus_dir/LibriSpeech" data \
+prepare librispeech "$corpus_dir/LibriSpeech" "$datadir" \
     --set_names train_mini=train_asr dev_mini=dev_asr test_mini=test_asr
-prepare iemocap "$corpus_dir/IEMOCAP_full_release" data --protocol custom \
+prepare iemocap "$corpus_dir/IEMOCAP_full_release" "$datadir" --protocol custom \
     --split 'test_ser_voices=^Ses05' 'test_ser_sentences=_script03' 'dev_ser=_script02' 'train_ser=.'

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Stage 1 of this recipe: LibriSpeech, from where db.sh says that it lies, as data folders.
+#
+# Every option, with its value in brackets:
+
+# shellcheck source-path=SCRIPTDIR/..
+set -euo pipefail
+
+# Options
+datadir=data    # folder for the data folders
+subsets=        # of LibriSpeech, separated by commas
+download=false  # true: download the subsets that are not there
+nj=4            # parallel processes
+# End of options
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. utils/parse_options.sh
+parse_options local/data.sh "$@"
+. ./path.sh
+. ./db.sh
+IFS=, read -ra subset_list <<<"$subsets"
+
+if [[ $download == true ]]; then
+    "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${subset_list[@]}"
+fi
+"$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$datadir" --subsets "${subset_list[@]}" \
+    --text_case lower --nj "$nj"
