@@ -1,7 +1,7 @@
 """IEMOCAP (https://sail.usc.edu/iemocap): five sessions of two actors each.
 
-How they are split into sets is in ``iemocap_protocols.py``, what labels there are in ``iemocap_labels.py``. Traps of the
-release that are dealt with here: the F or M in ``Ses01F_impro01`` is who wears the markers, not who speaks; folders lie
+How they are split into sets is in ``iemocap_protocols.py``, which labels there are in ``iemocap_labels.py``. Traps of
+the release dealt with here: the F or M in ``Ses01F_impro01`` is who wears the markers, not who speaks; folders lie
 beside the EmoEvaluation files; ``._*`` files; CRLF; transcripts without a wav, and bare ``M:`` lines.
 """
 

@@ -92,7 +92,7 @@ def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
     [
         (
             ["joy"],
-            "--labels joy: the release has no label 'joy'; it has neu, fru, .* name one set: 4, 4_no_exc, 9, all",
+            "--labels joy: the release has no label 'joy'; it has neu, fru, .* one set: 4, 4_no_exc, 9, all",
         ),
         (["4", "fru"], "--labels 4: the release has no label '4'"),
         (["ang", "ang=anger"], "--labels ang=anger: 'ang' is there twice, before as 'ang'"),

@@ -66,6 +66,18 @@ def test_audio_without_a_transcript_is_named(corpus: Path) -> None:
         prepare(corpus)
 
 
+def test_a_chapter_without_its_transcripts_is_noticed(corpus: Path) -> None:
+    (corpus / "train-mini/14/121/14-121.trans.txt").unlink()
+    with pytest.raises(ValueError, match=r"14-121-0000\.flac: no transcript \(2 such in .*train-mini\)"):
+        prepare(corpus)
+
+
+def test_how_many_chapters_are_read_at_a_time_changes_nothing(corpus: Path) -> None:
+    assert prepare(corpus, nj=1) == prepare(corpus, nj=16)
+    with pytest.raises(ValueError, match="--nj 0: at least one chapter"):
+        prepare(corpus, nj=0)
+
+
 def test_a_bad_line_is_named(corpus: Path) -> None:
     (corpus / "dev-mini/7/121/7-121.trans.txt").write_text("7-121-0000 A\n7-121-0001\n")
     with pytest.raises(ValueError, match=r"7-121\.trans\.txt:2: expected '7-121-<nnnn> TEXT', got '7-121-0001'"):
