@@ -72,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 4 for ser, all for asr)",
     )
     parser.add_argument(
-        "--words",
-        choices=("upper", "released"),
-        help="for --task asr, tags such as [LAUGHTER] removed: upper case without punctuation, as LibriSpeech is "
-        "written, or case and punctuation as released (default: upper)",
+        "--text_case",
+        choices=("upper", "lower", "released"),
+        help="of --task asr, without tags such as [LAUGHTER]: upper as LibriSpeech is written, without punctuation; "
+        "the same in lower case; or case and punctuation as released (default: upper)",
     )
     parser.add_argument(
         "--check_counts",
@@ -93,7 +93,7 @@ def prepare(
     split_rules: Sequence[str] = (),
     task: str = TASK,
     labels: Sequence[str] = (),
-    words: str | None = None,
+    text_case: str | None = None,
     check_counts: str = "auto",
 ) -> dict[str, list[Utterance]]:
     """The utterances of each set of a protocol.
@@ -106,15 +106,15 @@ def prepare(
         split_rules: For ``custom``: ``SET=REGEX``, the first that is found in a turn's id takes it.
         task: ``ser`` (the answer is the label) or ``asr`` (the words, without tags such as ``[LAUGHTER]``).
         labels: ``4`` (exc merged into hap), ``4_no_exc``, ``9`` or ``all``, or rules; see ``iemocap_labels.label_map``.
-        words: For ``asr``: ``upper`` (see ``upper_words``; the default) or ``released``.
+        text_case: For ``asr``: ``upper`` (see ``upper_words``; the default), ``lower`` or ``released``.
         check_counts: ``true``, ``false``, or ``auto``: if more than half of the release's wavs are there.
 
     Raises:
         FileNotFoundError: if the corpus, or the wav of an evaluated turn is missing.
         ValueError: on an unknown emotion label, a wrong fold or rule, or counts that are not the release's.
     """
-    if words and task != "asr":
-        raise ValueError(f"--words {words} goes with --task asr, got --task {task}")
+    if text_case and task != "asr":
+        raise ValueError(f"--text_case {text_case} goes with --task asr, got --task {task}")
     label_of = label_map(labels or ["4" if task == "ser" else "all"])
     root = corpus_root(corpus_dir, "IEMOCAP_full_release/Session1 to Session5", REMEDY)
     root = root / "IEMOCAP_full_release" if (root / "IEMOCAP_full_release").is_dir() else root
@@ -124,7 +124,11 @@ def prepare(
         _check(root, turns, wavs)
     rows = [
         Utterance(
-            turn.id, str(turn.wav), label_of[turn.label] if task == "ser" else _text(turn, words), turn.speaker, task
+            turn.id,
+            str(turn.wav),
+            label_of[turn.label] if task == "ser" else _text(turn, text_case),
+            turn.speaker,
+            task,
         )
         for turn in turns
         if turn.label in label_of
@@ -217,9 +221,11 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").split("\n")
 
 
-def _text(turn: Turn, words: str | None) -> str:
+def _text(turn: Turn, text_case: str | None) -> str:
     spoken = TAG.sub(" ", turn.words or "")
-    return " ".join(spoken.split()) if words == "released" else upper_words(spoken)
+    if text_case == "released":
+        return " ".join(spoken.split())
+    return upper_words(spoken).lower() if text_case == "lower" else upper_words(spoken)
 
 
 def _check(root: Path, turns: Sequence[Turn], wavs: Mapping[str, Path]) -> None:

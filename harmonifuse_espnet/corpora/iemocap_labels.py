@@ -37,6 +37,8 @@ LABEL_SETS = {
 def label_map(labels: Sequence[str]) -> dict[str, str]:
     """Released label -> answer, of a set by its name or of rules ``RELEASED`` and ``RELEASED=ANSWER``.
 
+    Blanks and commas inside an item separate as well: ``["neu, hap=joy"]`` are two rules.
+
     Raises:
         ValueError: on a label that the release does not have or that is there twice, and on an answer that is another
             released label's name, unless that label is taken under its own name (``hap exc=hap``).
@@ -45,10 +47,11 @@ def label_map(labels: Sequence[str]) -> dict[str, str]:
         >>> label_map(["neu", "hap=joy", "exc=joy"])
         {'neu': 'neu', 'hap': 'joy', 'exc': 'joy'}
     """
-    if len(labels) == 1 and labels[0] in LABEL_SETS:
-        return LABEL_SETS[labels[0]]
+    rules = " ".join(labels).replace(",", " ").split()
+    if len(rules) == 1 and rules[0] in LABEL_SETS:
+        return LABEL_SETS[rules[0]]
     answers: dict[str, str] = {}
-    for rule in labels:
+    for rule in rules:
         released, equals, answer = rule.partition("=")
         if released not in COUNTS:
             raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ REMEDY = (
 )
 TRANSCRIPTS = "[!.]*/[!.]*/[!.]*.trans.txt"  # of <reader>/<chapter>; no hidden files
 SEXES = {"F": "female", "M": "male"}
+Answer = Callable[[str, str], str]  # of a reader and the words
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--label", choices=("text", "gender"), default="text", help="the answer: the words, or female | male"
+    )
+    parser.add_argument(
+        "--text_case",
+        choices=("upper", "lower"),
+        default="upper",
+        help="as released, or in lower case, which language models read in fewer tokens (default: %(default)s)",
     )
     parser.add_argument(
         "--check_counts",
@@ -56,6 +63,7 @@ def prepare(
     corpus_dir: str | Path,
     subsets: Sequence[str] | None = None,
     label: str = "text",
+    text_case: str = "upper",
     check_counts: bool = True,
     task: str | None = None,
     nj: int = 4,
@@ -65,7 +73,8 @@ def prepare(
     Args:
         corpus_dir: ``LibriSpeech``, or the folder that holds it.
         subsets: Names of folders in it; by default all that hold transcripts.
-        label: ``text``, upper case as released, or ``gender``, from ``SPEAKERS.TXT``.
+        label: ``text`` or ``gender``, from ``SPEAKERS.TXT``.
+        text_case: Of the text: ``upper``, as released, or ``lower``.
         check_counts: Whether a subset of the release must have the release's number of utterances.
         task: Name of the task; ``asr`` or ``gender`` by default, after ``label``.
         nj: Threads that read chapters.
@@ -79,7 +88,8 @@ def prepare(
     root = corpus_root(corpus_dir, "LibriSpeech/<subset>/<reader>/<chapter>", REMEDY)
     root = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     found = sorted(path.name for path in root.glob("[!.]*") if any(path.glob(TRANSCRIPTS)))
-    sexes = read_sexes(root / "SPEAKERS.TXT") if label == "gender" else {}
+    answer = _answers(label, text_case, root / "SPEAKERS.TXT")
+    task = task or (TASK if label == "text" else label)
     sets = {}
     for subset in subsets or found:
         if subset not in found:
@@ -87,7 +97,7 @@ def prepare(
             raise FileNotFoundError(
                 f"{root / subset}: no <reader>/<chapter>/*.trans.txt there; {root} has {there}. {REMEDY}"
             )
-        rows = _subset(root / subset, sexes, task, nj)
+        rows = _subset(root / subset, answer, task, nj)
         _check_count(root / subset, len(rows), check_counts)
         sets[subset.replace("-", "_")] = rows
     if not sets:
@@ -113,14 +123,27 @@ def read_sexes(path: Path) -> dict[str, str]:
     return sexes
 
 
-def _subset(subset: Path, sexes: Mapping[str, str], task: str | None, nj: int) -> list[Utterance]:
+def _answers(label: str, text_case: str, speakers: Path) -> Answer:
+    if label == "text":
+        return lambda reader, words: words.lower() if text_case == "lower" else words
+    sexes = read_sexes(speakers)
+
+    def sex(reader: str, words: str) -> str:
+        if reader not in sexes:
+            raise ValueError(f"{speakers}: reader {reader} is not in SPEAKERS.TXT; take the release's own SPEAKERS.TXT")
+        return sexes[reader]
+
+    return sex
+
+
+def _subset(subset: Path, answer: Answer, task: str, nj: int) -> list[Utterance]:
     """The utterances of every chapter, in the order of readers and chapters."""
     readers = [path for path in sorted(subset.glob("[!.]*")) if path.is_dir()]
     chapters = [path for reader in readers for path in sorted(reader.glob("[!.]*")) if path.is_dir()]
     rows: list[Utterance] = []
     orphans: list[str] = []
     with ThreadPoolExecutor(nj) as pool:
-        read = pool.map(partial(_chapter, sexes=sexes, task=task), chapters)
+        read = pool.map(partial(_chapter, answer=answer, task=task), chapters)
         for utterances, left in progress(read, len(chapters), f"chapters of {subset.name}"):
             rows += utterances
             orphans += left
@@ -129,24 +152,21 @@ def _subset(subset: Path, sexes: Mapping[str, str], task: str | None, nj: int) -
     return rows
 
 
-def _chapter(folder: Path, sexes: Mapping[str, str], task: str | None) -> tuple[list[Utterance], list[str]]:
+def _chapter(folder: Path, answer: Answer, task: str) -> tuple[list[Utterance], list[str]]:
     """The utterances of a chapter's folder, and its audio without a transcript; one look at the folder serves all."""
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     audio = {name for name in names if name.endswith(".flac")}
     rows = []
     for name in names:
         if name.endswith(".trans.txt"):
-            rows += _transcribed(folder / name, audio, sexes, task)
+            rows += _transcribed(folder / name, audio, answer, task)
     known = {f"{row.id}.flac" for row in rows}
     return rows, [str(folder / name) for name in sorted(audio - known)]
 
 
-def _transcribed(path: Path, audio: set[str], sexes: Mapping[str, str], task: str | None) -> list[Utterance]:
+def _transcribed(path: Path, audio: set[str], answer: Answer, task: str) -> list[Utterance]:
     speaker = path.name.removesuffix(".trans.txt")
-    reader = speaker.split("-")[0]
-    if sexes and reader not in sexes:
-        raise ValueError(f"{path}: reader {reader} is not in SPEAKERS.TXT; take the release's own SPEAKERS.TXT")
-    folder, task = str(path.parent), task or ("gender" if sexes else TASK)
+    reader, folder = speaker.split("-")[0], str(path.parent)
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         name, _, text = line.strip().partition(" ")
@@ -157,7 +177,7 @@ def _transcribed(path: Path, audio: set[str], sexes: Mapping[str, str], task: st
         file = f"{folder}/{name}.flac"
         if f"{name}.flac" not in audio:
             raise FileNotFoundError(f"{file}: missing, yet {path}:{number} transcribes it; unpack the subset again")
-        rows.append(Utterance(name, file, sexes[reader] if sexes else text.strip(), speaker, task))
+        rows.append(Utterance(name, file, answer(reader, text.strip()), speaker, task))
     return rows
 
 

@@ -83,7 +83,7 @@ def test_label_sets(corpus: Path, labels: str, utterances: int) -> None:
 def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=1, labels=["neu", "hap=joy", "exc=joy"])["test"]
     assert [row.text for row in rows if row.id[-4] == "F"] == ["joy", "joy", "neu"]
-    merged = prepare(corpus, "emobox", fold=1, labels=["ang", "exc=hap", "hap", "neu", "sad"])
+    merged = prepare(corpus, "emobox", fold=1, labels=["ang,exc=hap hap", "neu, sad"])
     assert merged == prepare(corpus, "emobox", fold=1)
 
 
@@ -97,7 +97,7 @@ def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
         (["4", "fru"], "--labels 4: the release has no label '4'"),
         (["ang", "ang=anger"], "--labels ang=anger: 'ang' is there twice, before as 'ang'"),
         (["ang="], "--labels ang=: expected RELEASED or RELEASED=ANSWER"),
-        (["ang=very angry"], "the answer one word"),
+        (["ang=very-angry"], "the answer one word"),
         (["exc=hap", "sad"], "--labels exc=hap: 'hap' is itself a label of the release, and left out; add 'hap'"),
         (["exc=hap", "hap=joy"], "'hap' is itself a label of the release, and taken as 'joy'"),
     ],
@@ -111,13 +111,15 @@ def test_words_are_written_as_librispeech_writes_them(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=2, task="asr")["test"]
     assert {(row.text, row.task) for row in rows} == {("EXCUSE ME YES", "asr")}
     assert len(rows) == 14
+    rows = prepare(corpus, "emobox", fold=2, task="asr", text_case="lower")["test"]
+    assert {row.text for row in rows} == {"excuse me yes"}
 
 
 def test_words_as_released_lose_their_tags_and_nothing_else(corpus: Path) -> None:
-    rows = prepare(corpus, "emobox", fold=2, task="asr", words="released")["test"]
+    rows = prepare(corpus, "emobox", fold=2, task="asr", text_case="released")["test"]
     assert {row.text for row in rows} == {"Excuse me. Yes!"}
-    with pytest.raises(ValueError, match="--words released goes with --task asr, got --task ser"):
-        prepare(corpus, "emobox", fold=2, words="released")
+    with pytest.raises(ValueError, match="--text_case released goes with --task asr, got --task ser"):
+        prepare(corpus, "emobox", fold=2, text_case="released")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,10 @@ def test_the_folder_itself_and_one_subset_do_as_well(corpus: Path) -> None:
     assert prepare(corpus, ["dev-mini"]) == {"dev_mini": prepare(corpus.parent)["dev_mini"]}
 
 
+def test_words_in_lower_case(corpus: Path) -> None:
+    assert [row.text for row in prepare(corpus, ["dev-mini"], text_case="lower")["dev_mini"]] == ["don't go", "yes"]
+
+
 def test_gender_comes_from_the_list_of_speakers(corpus: Path) -> None:
     rows = prepare(corpus, ["train-mini"], label="gender")["train_mini"]
     assert [(row.text, row.task) for row in rows] == [("female", "gender")] * 2 + [("male", "gender")] * 2
