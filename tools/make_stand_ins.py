@@ -1,7 +1,8 @@
 """Make stand-ins to try a recipe end to end before spending GPU time, or before the licensed corpus is at hand.
 
   iemocap      IEMOCAP_full_release: all 10,039 turns and 151 dialogs of the release by name, the published number of
-               each label by session, both speakers, and the release's traps; the audio is short tones
+               each label by session, both speakers, and the release's traps; the audio is short tones; --turns 400 is
+               enough to try a recipe
   librispeech  LibriSpeech: subsets of any size, of short tones (prepare them with --check_counts false)
   models       models/wavlm and models/qwen2: tiny random models in Hugging Face's folder format
 
@@ -13,21 +14,24 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stand_ins import iemocap, librispeech, models
 
-KINDS = ("iemocap", "librispeech", "models")
+from harmonifuse_espnet.corpora.iemocap_labels import WAVS
+
+FOLDERS = {"iemocap": iemocap.FOLDER, "librispeech": librispeech.FOLDER, "models": models.FOLDER}
 
 
 def get_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir", type=Path, help="where they are made")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(FOLDERS)} (default: all)")
     parser.add_argument("--seconds", nargs=2, type=float, default=(0.1, 0.3), metavar=("SHORTEST", "LONGEST"))
     parser.add_argument("--seed", type=int, default=0, help="of words, lengths and noise (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=WAVS, help="of iemocap (default: %(default)s, all)")
     parser.add_argument(
         "--subsets",
         nargs="+",
@@ -46,7 +50,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Make what is asked for, each complete or absent."""
     args = get_parser().parse_args(cmd)
     try:
-        make_stand_ins(args.out_dir, args.kinds or KINDS, tuple(args.seconds), args.seed, args.subsets, args.empty)
+        make_stand_ins(**vars(args) | {"kinds": args.kinds or list(FOLDERS)})
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
@@ -56,6 +60,7 @@ def make_stand_ins(
     kinds: Sequence[str],
     seconds: tuple[float, float] = (0.1, 0.3),
     seed: int = 0,
+    turns: int = WAVS,
     subsets: Sequence[str] | None = None,
     empty: bool = False,
 ) -> None:
@@ -65,28 +70,26 @@ def make_stand_ins(
         ValueError: on an unknown kind, lengths or subsets that make no sense.
         OSError: if one is there already, or cannot be written.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ValueError(f"there is no stand-in '{unknown[0]}'; there are {', '.join(KINDS)}")
-    if not 0.1 <= seconds[0] <= seconds[1]:
-        raise ValueError(f"--seconds {seconds[0]} {seconds[1]}: expected 0.1 <= SHORTEST <= LONGEST")
+    sizes = parse_subsets(subsets, empty)
+    shortest, longest = seconds
+    if not 0.1 <= shortest <= longest:
+        raise ValueError(f"--seconds {shortest} {longest}: expected 0.1 <= SHORTEST <= LONGEST")
+    makers: dict[str, Callable[[Path], int]] = {
+        "iemocap": lambda folder: iemocap.make_iemocap(folder, seconds, seed, turns),
+        "librispeech": lambda folder: librispeech.make_librispeech(folder, sizes, None if empty else seconds, seed),
+        "models": models.make_models,
+    }
     for kind in kinds:
-        folder = {"iemocap": iemocap.FOLDER, "librispeech": librispeech.FOLDER, "models": "models"}[kind]
-        if (out_dir / folder).exists():
-            raise FileExistsError(f"{out_dir / folder}: already there; remove it or choose another folder")
-        unfinished = out_dir / f".{kind}.unfinished"
+        if kind not in makers:
+            raise ValueError(f"there is no stand-in '{kind}'; there are {', '.join(makers)}")
+        final, unfinished = out_dir / FOLDERS[kind], out_dir / f".{kind}.unfinished"
+        if final.exists():
+            raise FileExistsError(f"{final}: already there; remove it or choose another folder")
         shutil.rmtree(unfinished, ignore_errors=True)
-        if kind == "iemocap":
-            made = f"{iemocap.make_iemocap(unfinished, seconds, seed)} turns"
-        elif kind == "librispeech":
-            sizes = parse_subsets(subsets, empty)
-            count = librispeech.make_librispeech(unfinished, sizes, None if empty else seconds, seed)
-            made = f"{count} utterances of {', '.join(sizes)}"
-        else:
-            made = " and ".join(Path(path).name for path in models.make_models(unfinished / folder))
-        (unfinished / folder).rename(out_dir / folder)
+        count = makers[kind](unfinished)
+        (unfinished / final.name).rename(final)
         unfinished.rmdir()
-        print(f"{out_dir / folder}: {made}")
+        print(f"{final}: {count:,} {'models' if kind == 'models' else 'utterances'}")
 
 
 def parse_subsets(rules: Sequence[str] | None, empty: bool) -> dict[str, int]:

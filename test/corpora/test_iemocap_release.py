@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from benchmarks.data import time_iemocap
 from make_stand_ins import make_stand_ins
+from stand_ins.sounds import WORDS
 
+from harmonifuse_espnet.bin.prepare_data import main
 from harmonifuse_espnet.corpora.iemocap import prepare
 from harmonifuse_espnet.corpora.iemocap_labels import LABEL_SETS
 
@@ -52,6 +56,39 @@ def test_the_release_passes_its_own_check(release: Path) -> None:
         "neu": 1708, "fru": 1849, "ang": 1103, "sad": 1084, "exc": 1041, "hap": 595,
         "sur": 107, "fea": 40, "oth": 3, "dis": 2, "xxx": 2507,
     }  # fmt: skip
+
+
+def test_the_command_takes_seconds(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    main(
+        [
+            "iemocap",
+            str(release),
+            str(tmp_path),
+            "--protocol",
+            "emobox",
+            "--fold",
+            "1",
+            "--labels",
+            "fru",
+            "hap=joy",
+            "exc=joy",
+        ]
+    )
+    assert time.monotonic() - start < 10
+    joyful = capsys.readouterr().out.splitlines()[0]
+    assert joyful.startswith(f"{tmp_path}/test: ") and joyful.endswith(", joy 278")
+
+
+def test_words_of_every_turn_are_written_as_librispeech_writes_them(release: Path) -> None:
+    rows = [row for rows in prepare(release, "espnet", task="asr").values() for row in rows]
+    assert len(rows) == 10039
+    assert {word for row in rows for word in row.text.split()} == set(WORDS)
+
+
+def test_a_shell_script_prepares_the_same(release: Path, tmp_path: Path) -> None:
+    report = time_iemocap(release.parent, tmp_path)
+    assert report.startswith("IEMOCAP: 5,531 utterances, wav.scp, text, utt2spk the same: ")
 
 
 def test_its_dialogs_have_the_releases_names_and_two_speakers(release: Path) -> None:

@@ -14,12 +14,12 @@ from make_stand_ins import main, make_stand_ins
 from stand_ins.librispeech import FULL_TRAINING
 from stand_ins.sounds import WORDS, sound
 
-from harmonifuse_espnet.corpora import librispeech
+from harmonifuse_espnet.corpora import iemocap, librispeech
 
 
 def test_librispeech_has_the_subsets_that_were_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(tmp_path), "librispeech", "--subsets", "train-clean-5=100", "dev-clean-2=7", "--seconds", "0.2", "0.3"])
-    assert capsys.readouterr().out == f"{tmp_path}/LibriSpeech: 107 utterances of train-clean-5, dev-clean-2\n"
+    assert capsys.readouterr().out == f"{tmp_path}/LibriSpeech: 107 utterances\n"
     sets = librispeech.prepare(tmp_path)
     assert {name: len(rows) for name, rows in sets.items()} == {"dev_clean_2": 7, "train_clean_5": 100}
     genders = librispeech.prepare(tmp_path, ["train-clean-5"], label="gender")["train_clean_5"]
@@ -61,6 +61,16 @@ def test_the_same_seed_makes_the_same_files(tmp_path: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_a_piece_of_iemocap_has_all_sessions_and_speakers_and_is_taken_for_a_piece(tmp_path: Path) -> None:
+    make_stand_ins(tmp_path, ["iemocap"], turns=400)
+    rows = [row for rows in iemocap.prepare(tmp_path, "espnet", labels=["all"]).values() for row in rows]
+    assert (len(rows), len({row.speaker for row in rows})) == (400, 10)
+    assert {"ang", "exc", "hap", "neu", "sad"} < {row.text for row in rows}
+    make_stand_ins(tmp_path / "least", ["iemocap"], turns=50)
+    sets = iemocap.prepare(tmp_path / "least", "espnet", labels=["all"])
+    assert sum(map(len, sets.values())) == 50
+
+
 def test_words_are_tones_that_tell_them_apart() -> None:
     samples = sound(["ONE", "THREE"], pitch=200.0, seconds=1.0, generator=np.random.default_rng(0))
     halves = samples[:8000], samples[8000:]
@@ -94,6 +104,7 @@ def test_models_are_loaded_as_the_real_ones_are(tmp_path: Path) -> None:
         (["timit"], "there is no stand-in 'timit'; there are iemocap, librispeech, models"),
         (["librispeech", "--subsets", "dev-clean"], "--subsets dev-clean: expected NAME=COUNT"),
         (["librispeech", "--subsets", "dev-clean=0"], "--subsets dev-clean=0: expected NAME=COUNT"),
+        (["iemocap", "--turns", "10"], "--turns 10: expected 50 to 10039"),
         (["iemocap", "--seconds", "0.3", "0.2"], "--seconds 0.3 0.2: expected 0.1 <= SHORTEST <= LONGEST"),
     ],
 )

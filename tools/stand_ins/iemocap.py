@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS
+from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS, WAVS
 from harmonifuse_espnet.corpora.layouts import Acting, write_dialog
 from stand_ins.sounds import draw_words, sound
 
@@ -18,9 +18,18 @@ ODD_SCRIPT = "01_1b"  # of Ses05M
 MOST_WORDS = 3
 
 
-def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int) -> int:
-    """Write ``out_dir/IEMOCAP_full_release`` and return its number of turns; ``seconds``: the shortest, the longest."""
-    return sum(_make_session(out_dir, session, seconds, seed) for session in SESSION_COUNTS)
+def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: int = WAVS) -> int:
+    """Write ``out_dir/IEMOCAP_full_release`` and return its number of turns.
+
+    Args:
+        out_dir: The folder to make it in.
+        seconds: The shortest and the longest turn.
+        seed: Of words, lengths, and who is how in which dialog.
+        turns: About how many turns, a random part of each session.
+    """
+    if not 50 <= turns <= WAVS:
+        raise ValueError(f"--turns {turns}: expected 50 to {WAVS}")
+    return sum(_make_session(out_dir, session, seconds, seed, turns / WAVS) for session in SESSION_COUNTS)
 
 
 def dialog_names(session: int) -> list[str]:
@@ -50,10 +59,12 @@ def _turns(label: str, session: int) -> int:
     return published.get(label, total * session // 5 - total * (session - 1) // 5)
 
 
-def _make_session(out_dir: Path, session: int, seconds: tuple[float, float], seed: int) -> int:
+def _make_session(out_dir: Path, session: int, seconds: tuple[float, float], seed: int, part: float) -> int:
     generator, noise = random.Random(f"{seed} {session}"), np.random.default_rng([seed, session])
     labels, dialogs = session_labels(session), dialog_names(session)
     generator.shuffle(labels)
+    labels = labels[: round(part * len(labels))]
+    dialogs = dialogs[: len(labels)]
     pitches = {label: 100.0 * 1.2**index for index, label in enumerate(COUNTS)}
     count = 0
     for index, dialog in enumerate(dialogs):
@@ -61,6 +72,6 @@ def _make_session(out_dir: Path, session: int, seconds: tuple[float, float], see
         for turn, label in enumerate(labels[index :: len(dialogs)]):
             words = draw_words(MOST_WORDS, generator)
             samples = sound(words, pitches[label], generator.uniform(*seconds), noise)
-            turns.append(Acting("FM"[turn % 2], " ".join(words), label, samples))
+            turns.append(Acting("FM"[(index + turn) % 2], " ".join(words), label, samples))
         count += write_dialog(out_dir, dialog, turns, "\r\n" if index % 5 == 2 else "\n")
     return count

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+FOLDER = "models"
 WAVLM: dict[str, Any] = {  # in the style of the large models: layer norm, and their 320 samples a frame
     "model_type": "wavlm",
     "hidden_size": 64,
@@ -39,10 +40,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_models(out_dir: Path) -> list[str]:
-    """Write ``out_dir/wavlm`` and ``out_dir/qwen2``, and return both paths."""
-    encoder = save_encoder(out_dir / "wavlm", WAVLM)
-    return [encoder, save_llm(out_dir / "qwen2", QWEN2, CHAT_TOKENS, eos="<|im_end|>", template=CHAT_TEMPLATE)]
+def make_models(out_dir: Path) -> int:
+    """Write ``out_dir/models/wavlm`` and ``out_dir/models/qwen2``, and return how many these are."""
+    save_encoder(out_dir / FOLDER / "wavlm", WAVLM)
+    save_llm(out_dir / FOLDER / "qwen2", QWEN2, CHAT_TOKENS, eos="<|im_end|>", template=CHAT_TEMPLATE)
+    return 2
 
 
 def save_encoder(folder: Path, config: Mapping[str, Any]) -> str:
