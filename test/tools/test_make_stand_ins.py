@@ -68,7 +68,7 @@ def test_a_piece_of_iemocap_has_all_sessions_and_speakers_and_is_taken_for_a_pie
     assert {"ang", "exc", "hap", "neu", "sad"} < {row.text for row in rows}
     make_stand_ins(tmp_path / "least", ["iemocap"], turns=50)
     sets = iemocap.prepare(tmp_path / "least", "espnet", labels=["all"])
-    assert sum(map(len, sets.values())) == 50
+    assert 45 <= sum(map(len, sets.values())) <= 55
 
 
 def test_words_are_tones_that_tell_them_apart() -> None:
