@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 import torch
 import yaml
+from stand_ins import models
 from torch import Tensor, nn
 
 from harmonifuse_espnet.connector import CTCHead, StackingConnector
@@ -71,28 +72,12 @@ def encoder_config(model_type: str = "wavlm") -> dict[str, Any]:
 
 def save_encoder(folder: Path, model_type: str = "wavlm") -> str:
     """Write a random encoder as ``save_pretrained`` does, and return its folder."""
-    from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
-
-    torch.manual_seed(1)
-    AutoModel.from_config(AutoConfig.for_model(**encoder_config(model_type))).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
-    return str(folder)
+    return models.save_encoder(folder, encoder_config(model_type))
 
 
 def save_llm(folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300) -> str:
     """Write a random language model with a tokenizer of single bytes, and return its folder."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    torch.manual_seed(2)
-    llm = AutoModelForCausalLM.from_config(AutoConfig.for_model(**{**config, "vocab_size": vocab_size}))
-    llm.save_pretrained(folder)
-    pieces = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    inner = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>").save_pretrained(folder)
-    return str(folder)
+    return models.save_llm(folder, {**config, "vocab_size": vocab_size})
 
 
 def build_model(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harmonifuse_espnet.corpora.datadir import Utterance
-from harmonifuse_espnet.corpora.iemocap import COUNTS, SESSION_COUNTS, WAVS, Turn, _check, prepare, read_turns
+from harmonifuse_espnet.corpora.iemocap import Turn, find_wavs, prepare, read_turns, upper_words
 
 RATERS = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\nA-E4:\tval 3; act ; dom  2;\t()\n\n"
 LABELS = ("ang", "exc", "hap", "neu", "sad", "fru", "xxx")
@@ -44,12 +44,16 @@ def corpus(tmp_path: Path) -> Path:
     return root
 
 
+def turns_of(corpus: Path) -> list[Turn]:
+    return read_turns(corpus, find_wavs(corpus))
+
+
 def counts(sets: dict[str, list[Utterance]]) -> dict[str, int]:
     return {name: len(rows) for name, rows in sets.items()}
 
 
 def test_who_speaks_comes_from_the_utterance_not_from_the_dialog(corpus: Path) -> None:
-    turns = {turn.id: turn for turn in read_turns(corpus)}
+    turns = {turn.id: turn for turn in turns_of(corpus)}
     assert len(turns) == 7 * 14
     turn = turns["Ses05M_script01_1b_F003"]
     assert (turn.speaker, turn.dialog, turn.label) == ("Ses05F", "Ses05M_script01_1b", "neu")
@@ -73,13 +77,62 @@ def test_four_classes_merge_excitement_into_happiness(corpus: Path) -> None:
 
 @pytest.mark.parametrize(("labels", "utterances"), [("4", 10), ("4_no_exc", 8), ("9", 12), ("all", 14)])
 def test_label_sets(corpus: Path, labels: str, utterances: int) -> None:
-    assert len(prepare(corpus, "emobox", fold=3, labels=labels)["test"]) == utterances
+    assert len(prepare(corpus, "emobox", fold=3, labels=[labels])["test"]) == utterances
 
 
-def test_words_lose_their_tags_and_nothing_else(corpus: Path) -> None:
+def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
+    rows = prepare(corpus, "emobox", fold=1, labels=["neu", "hap=joy", "exc=joy"])["test"]
+    assert [row.text for row in rows if row.id[-4] == "F"] == ["joy", "joy", "neu"]
+    merged = prepare(corpus, "emobox", fold=1, labels=["ang,exc=hap hap", "neu, sad"])
+    assert merged == prepare(corpus, "emobox", fold=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["joy"],
+            "--labels joy: the release has no label 'joy'; it has neu, fru, .* one set: 4, 4_no_exc, 9, all",
+        ),
+        (["4", "fru"], "--labels 4: the release has no label '4'"),
+        (["ang", "ang=anger"], "--labels ang=anger: 'ang' is there twice, before as 'ang'"),
+        (["ang="], "--labels ang=: expected RELEASED or RELEASED=ANSWER"),
+        (["ang=very-angry"], "the answer one word"),
+        (["exc=hap", "sad"], "--labels exc=hap: 'hap' is itself a label of the release, and left out; add 'hap'"),
+        (["exc=hap", "hap=joy"], "'hap' is itself a label of the release, and taken as 'joy'"),
+    ],
+)
+def test_labels_that_make_no_sense_are_refused(corpus: Path, labels: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare(corpus, "espnet", labels=labels)
+
+
+def test_words_are_written_as_librispeech_writes_them(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=2, task="asr")["test"]
-    assert {(row.text, row.task) for row in rows} == {("Excuse me. Yes!", "asr")}
+    assert {(row.text, row.task) for row in rows} == {("EXCUSE ME YES", "asr")}
     assert len(rows) == 14
+    rows = prepare(corpus, "emobox", fold=2, task="asr", text_case="lower")["test"]
+    assert {row.text for row in rows} == {"excuse me yes"}
+
+
+def test_words_as_released_lose_their_tags_and_nothing_else(corpus: Path) -> None:
+    rows = prepare(corpus, "emobox", fold=2, task="asr", text_case="released")["test"]
+    assert {row.text for row in rows} == {"Excuse me. Yes!"}
+    with pytest.raises(ValueError, match="--text_case released goes with --task asr, got --task ser"):
+        prepare(corpus, "emobox", fold=2, text_case="released")
+
+
+@pytest.mark.parametrize(
+    ("released", "upper"),
+    [
+        ("Don\u2019t you -- you know? -- stop.", "DON'T YOU YOU KNOW STOP"),
+        ("'Cause Ren\u00e9e's twenty-two; o'clock.", "'CAUSE RENEE'S TWENTY TWO O'CLOCK"),
+        ("At 5 ' o'clock", "AT 5 O'CLOCK"),
+        ("...", ""),
+    ],
+)
+def test_upper_case_words(released: str, upper: str) -> None:
+    assert upper_words(released) == upper
 
 
 def test_turns_without_words_are_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,7 +209,7 @@ def test_an_evaluation_without_a_wav_names_both(corpus: Path) -> None:
 def test_a_wav_without_an_evaluation_is_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
     (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M900.wav").write_bytes(b"RIFF")
     with caplog.at_level(logging.INFO):
-        assert len(read_turns(corpus)) == 98
+        assert len(turns_of(corpus)) == 98
     assert "left out 1 wavs without an evaluation, first Ses01F_impro01_M900" in caplog.text
 
 
@@ -168,34 +221,3 @@ def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
     (tmp_path / "Session1").mkdir()
     with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: no \.txt files in it"):
         prepare(tmp_path, "espnet")
-
-
-def released_turns() -> list[Turn]:
-    """Turns with exactly the published counts: 151 dialogs, and every label in every session."""
-    labels = {session: [] for session in SESSION_COUNTS}  # type: dict[int, list[str]]
-    happy = COUNTS["hap"]
-    for session, expected in SESSION_COUNTS.items():
-        for label, count in expected.items():
-            if label == "hap+exc":
-                as_hap = min(happy, count)
-                happy -= as_hap
-                labels[session] += ["hap"] * as_hap + ["exc"] * (count - as_hap)
-            else:
-                labels[session] += [label] * count
-    labels[5] += [label for label in ("fru", "sur", "fea", "oth", "dis", "xxx") for _ in range(COUNTS[label])]
-    return [
-        Turn(f"Ses0{session}F_impro{index % (31 if session == 1 else 30):02d}_F{index:04d}", Path("a.wav"), label, None)
-        for session, drawn in labels.items()
-        for index, label in enumerate(drawn)
-    ]
-
-
-def test_the_published_counts_agree_with_each_other_and_a_difference_is_named() -> None:
-    turns = released_turns()
-    assert len(turns) == WAVS == 10039
-    assert sum(sum(expected.values()) for expected in SESSION_COUNTS.values()) == 5531
-    _check(Path("release"), turns)
-    lost = next(turn for turn in turns if turn.label == "ang")
-    message = "utterances 10038 (release: 10039), ang 1102 (release: 1103), Session1 ang 228 (release: 229); unpack"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _check(Path("release"), [turn for turn in turns if turn is not lost])

@@ -43,6 +43,10 @@ def test_the_folder_itself_and_one_subset_do_as_well(corpus: Path) -> None:
     assert prepare(corpus, ["dev-mini"]) == {"dev_mini": prepare(corpus.parent)["dev_mini"]}
 
 
+def test_words_in_lower_case(corpus: Path) -> None:
+    assert [row.text for row in prepare(corpus, ["dev-mini"], text_case="lower")["dev_mini"]] == ["don't go", "yes"]
+
+
 def test_gender_comes_from_the_list_of_speakers(corpus: Path) -> None:
     rows = prepare(corpus, ["train-mini"], label="gender")["train_mini"]
     assert [(row.text, row.task) for row in rows] == [("female", "gender")] * 2 + [("male", "gender")] * 2
@@ -64,6 +68,18 @@ def test_audio_without_a_transcript_is_named(corpus: Path) -> None:
     (corpus / "dev-mini/7/121/7-121-0002.flac").write_bytes(b"fLaC")
     with pytest.raises(ValueError, match=r"7-121-0002\.flac: no transcript \(1 such in .*dev-mini\)"):
         prepare(corpus)
+
+
+def test_a_chapter_without_its_transcripts_is_noticed(corpus: Path) -> None:
+    (corpus / "train-mini/14/121/14-121.trans.txt").unlink()
+    with pytest.raises(ValueError, match=r"14-121-0000\.flac: no transcript \(2 such in .*train-mini\)"):
+        prepare(corpus)
+
+
+def test_how_many_chapters_are_read_at_a_time_changes_nothing(corpus: Path) -> None:
+    assert prepare(corpus, nj=1) == prepare(corpus, nj=16)
+    with pytest.raises(ValueError, match="--nj 0: at least one chapter"):
+        prepare(corpus, nj=0)
 
 
 def test_a_bad_line_is_named(corpus: Path) -> None:

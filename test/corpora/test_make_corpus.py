@@ -57,7 +57,7 @@ def test_words_are_independent_of_the_emotion_and_unseen_in_other_sets(corpus: P
     labels = {
         row.id: row.text for rows in iemocap.prepare(corpus, "custom", split_rules=RULES).values() for row in rows
     }
-    words = iemocap.prepare(corpus, "custom", split_rules=RULES, task="asr", labels="4")
+    words = iemocap.prepare(corpus, "custom", split_rules=RULES, task="asr", labels=["4"])
     said: dict[str, set[str]] = {}
     for name, rows in words.items():
         said[name] = {row.text for row in rows}

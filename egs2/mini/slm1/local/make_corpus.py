@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from layouts import chapter_folder, dialog_folder, write_chapter, write_dialog, write_speakers
 from plan import Chapter, Dialog, Sizes, plan
+from speak import is_made, make_chapter, make_dialog, write_speakers
 
 Job = tuple[Path, Chapter | Dialog, int]
 
@@ -52,10 +52,7 @@ def make_corpus(out_dir: Path, seed: int, scale: float, nj: int) -> None:
     _claim(out_dir, {"seed": seed, "scale": scale})
     chapters, dialogs = plan(Sizes().scaled(scale), seed)
     write_speakers(out_dir, chapters)
-    jobs: list[Job] = [
-        (out_dir, chapter, seed) for chapter in chapters if not chapter_folder(out_dir, chapter).exists()
-    ]
-    jobs += [(out_dir, dialog, seed) for dialog in dialogs if not dialog_folder(out_dir, dialog).exists()]
+    jobs: list[Job] = [(out_dir, part, seed) for part in (*chapters, *dialogs) if not is_made(out_dir, part)]
     print(f"{out_dir}: {len(chapters) + len(dialogs)} folders, {len(jobs)} to make", flush=True)
     utterances = 0
     with multiprocessing.get_context("fork").Pool(nj, maxtasksperchild=1) as pool:
@@ -67,7 +64,7 @@ def make_corpus(out_dir: Path, seed: int, scale: float, nj: int) -> None:
 
 def _run(job: Job) -> int:
     out_dir, part, seed = job
-    return write_chapter(out_dir, part) if isinstance(part, Chapter) else write_dialog(out_dir, part, seed)
+    return make_chapter(out_dir, part) if isinstance(part, Chapter) else make_dialog(out_dir, part, seed)
 
 
 def _claim(out_dir: Path, settings: dict[str, float]) -> None:

@@ -1,0 +1,60 @@
+"""Speak the chapters and act the dialogs of a plan, and write them as LibriSpeech and IEMOCAP lay them out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from plan import Chapter, Dialog
+from voices import EMOTIONS, Speaker, perform
+
+from harmonifuse_espnet.corpora import layouts
+
+FEMALE = ("Alicia", "Annie", "belinda", "linda", "steph")
+
+
+def is_made(root: Path, part: Chapter | Dialog) -> bool:
+    """Whether a chapter or dialog is there, and so is complete."""
+    if isinstance(part, Chapter):
+        return layouts.chapter_folder(root, part.subset, part.reader, part.chapter).exists()
+    return layouts.dialog_folder(root, part.name).exists()
+
+
+def make_chapter(root: Path, chapter: Chapter) -> int:
+    """Speak and write a chapter; returns its number of utterances."""
+    speaker = Speaker()
+    readings = (layouts.Reading(said, speaker.say(chapter.voice, said)) for said in chapter.sentences)
+    return layouts.write_chapter(root, chapter.subset, chapter.reader, chapter.chapter, readings)
+
+
+def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
+    """Act and write a dialog; returns its number of utterances."""
+    speaker = Speaker()
+    key = [seed, *dialog.name.encode()]
+    generator = np.random.default_rng(key)
+    turns = (
+        layouts.Acting(
+            line.sex,
+            line.sentence,
+            line.label,
+            speaker.act(dialog.voices[line.sex], line.sentence, perform(EMOTIONS[line.emotion], generator)),
+        )
+        for line in dialog.lines
+    )
+    newline = "\r\n" if random.Random(str(key)).random() < 0.5 else "\n"
+    return layouts.write_dialog(root, dialog.name, turns, newline)
+
+
+def write_speakers(root: Path, chapters: Sequence[Chapter]) -> None:
+    """``SPEAKERS.TXT``; one reader's name has a bar in it, as in the release."""
+    readers = (_reader(index, chapter) for index, chapter in enumerate(chapters))
+    layouts.write_speakers(root, "Readers of this corpus: voices of eSpeak NG", readers)
+
+
+def _reader(index: int, chapter: Chapter) -> layouts.Reader:
+    variant = chapter.voice.name.partition("+")[2]
+    name = f"|{variant}|{chapter.voice.name}" if index == 0 else chapter.voice.name
+    sex = "F" if variant in FEMALE or variant.startswith("f") else "M"
+    return layouts.Reader(chapter.reader, sex, chapter.subset, len(chapter.sentences) / 40, name)

@@ -1,0 +1,94 @@
+"""Preparing IEMOCAP and LibriSpeech at full size, beside straightforward shell scripts.
+
+The corpora are stand-ins (see make_stand_ins.py): 10,039 turns, and 281,241 training utterances as empty files. Both
+implementations read the same files, ours first; their wav.scp, text and utt2spk must be the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from make_stand_ins import make_stand_ins
+
+SHELL = Path(__file__).parent
+TABLES = ("wav.scp", "text", "utt2spk")
+FOLD = "1"
+KINDS = {"iemocap": "IEMOCAP_full_release", "librispeech": "LibriSpeech"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``run``."""
+    parser.add_argument(
+        "--work_dir", help="where the stand-ins are made, or lie from before (default: a temporary one)"
+    )
+    parser.add_argument("--subsets", nargs="+", metavar="NAME=COUNT", help="a smaller LibriSpeech")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make what is missing, time both, compare, print."""
+    with TemporaryDirectory() as temporary:
+        work = Path(args.work_dir or temporary).absolute()
+        for kind, folder in KINDS.items():
+            if not (work / folder).exists():
+                make_stand_ins(work, [kind], subsets=args.subsets, empty=True)
+        for time_corpus in (time_iemocap, time_librispeech):
+            print(time_corpus(work, Path(temporary)), flush=True)
+
+
+def time_iemocap(work: Path, out: Path) -> str:
+    """Four classes, one fold of ``emobox``."""
+    release = work / "IEMOCAP_full_release"
+    ours = _prepare("iemocap", release, out / "ours", "--protocol", "emobox", "--fold", FOLD)
+    shell = _seconds("bash", SHELL / "iemocap.sh", release, out / "shell", FOLD)
+    return _report("IEMOCAP", out / "ours", out / "shell", ("train", "test"), ours, shell)
+
+
+def time_librispeech(work: Path, out: Path) -> str:
+    """Every subset that is there."""
+    corpus = work / "LibriSpeech"
+    ours = _prepare("librispeech", corpus, out / "ours", "--check_counts", "false")
+    subsets = sorted(path.name for path in corpus.iterdir() if path.is_dir())
+    names = [subset.replace("-", "_") for subset in subsets]
+    shell = sum(
+        _seconds("bash", SHELL / "librispeech.sh", corpus / subset, out / "shell" / name)
+        for subset, name in zip(subsets, names, strict=True)
+    )
+    return _report("LibriSpeech", out / "ours", out / "shell", names, ours, shell)
+
+
+def _prepare(corpus: str, *words: str | Path) -> float:
+    return _seconds(sys.executable, "-m", "harmonifuse_espnet.bin.prepare_data", corpus, *words)
+
+
+def _seconds(*command: str | Path) -> float:
+    """The wall-clock seconds of a command.
+
+    Raises:
+        OSError: if it fails.
+    """
+    start = time.monotonic()
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise OSError(f"failed: {' '.join(map(str, command))}")
+    return time.monotonic() - start
+
+
+def _report(
+    corpus: str, ours_dir: Path, shell_dir: Path, sets: list[str] | tuple[str, ...], ours: float, shell: float
+) -> str:
+    utterances = 0
+    for name in sets:
+        for table in TABLES:
+            mine, theirs = (folder / name / table for folder in (ours_dir, shell_dir))
+            if mine.read_bytes() != theirs.read_bytes():
+                raise ValueError(f"{mine} and {theirs} differ")
+        utterances += mine.read_bytes().count(b"\n")
+    return (
+        f"{corpus}: {utterances:,} utterances, {', '.join(TABLES)} the same: "
+        f"{ours:.2f} s, shell {shell:.2f} s, ratio {shell / ours:.1f}"
+    )

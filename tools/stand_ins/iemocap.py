@@ -1,0 +1,77 @@
+"""A release in IEMOCAP's shape: its 151 dialogs by name, 10,039 turns, the published number of each label."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS, WAVS
+from harmonifuse_espnet.corpora.layouts import Acting, write_dialog
+from stand_ins.sounds import draw_words, sound
+
+FOLDER = "IEMOCAP_full_release"
+SCRIPTS = ("01_1", "01_2", "01_3", "02_1", "02_2", "03_1", "03_2")
+ODD_IMPROVISATIONS = ("01", "02", "03", "04", "05a", "05b", "06", "07", "08a", "08b")  # of Ses03M
+ODD_SCRIPT = "01_1b"  # of Ses05M
+MOST_WORDS = 3
+
+
+def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: int = WAVS) -> int:
+    """Write ``out_dir/IEMOCAP_full_release`` and return its number of turns.
+
+    Args:
+        out_dir: The folder to make it in.
+        seconds: The shortest and the longest turn.
+        seed: Of words, lengths, and who is how in which dialog.
+        turns: About how many turns, a random part of each session.
+    """
+    if not 50 <= turns <= WAVS:
+        raise ValueError(f"--turns {turns}: expected 50 to {WAVS}")
+    return sum(_make_session(out_dir, session, seconds, seed, turns / WAVS) for session in SESSION_COUNTS)
+
+
+def dialog_names(session: int) -> list[str]:
+    """The dialogs of a session, 1..5, odd ones too; in each one of the two actors wears the markers."""
+    names = []
+    for sex in "FM":
+        improvisations: tuple[str, ...] = tuple(f"{number:02d}" for number in range(1, 8 if session == 1 else 9))
+        scripts = SCRIPTS
+        if (session, sex) == (3, "M"):
+            improvisations = ODD_IMPROVISATIONS
+        if (session, sex) == (5, "M"):
+            scripts = (*SCRIPTS, ODD_SCRIPT)
+        names += [f"Ses{session:02d}{sex}_impro{number}" for number in improvisations]
+        names += [f"Ses{session:02d}{sex}_script{number}" for number in scripts]
+    return names
+
+
+def session_labels(session: int) -> list[str]:
+    """The label of each turn of a session; what is not published by session is spread evenly over the five."""
+    return [label for label in COUNTS for _ in range(_turns(label, session))]
+
+
+def _turns(label: str, session: int) -> int:
+    published, total = SESSION_COUNTS[session], COUNTS[label]
+    if label == "exc":
+        return published["hap+exc"] - _turns("hap", session)
+    return published.get(label, total * session // 5 - total * (session - 1) // 5)
+
+
+def _make_session(out_dir: Path, session: int, seconds: tuple[float, float], seed: int, part: float) -> int:
+    generator, noise = random.Random(f"{seed} {session}"), np.random.default_rng([seed, session])
+    labels, dialogs = session_labels(session), dialog_names(session)
+    generator.shuffle(labels)
+    labels = labels[: round(part * len(labels))]
+    dialogs = dialogs[: len(labels)]
+    pitches = {label: 100.0 * 1.2**index for index, label in enumerate(COUNTS)}
+    count = 0
+    for index, dialog in enumerate(dialogs):
+        turns = []
+        for turn, label in enumerate(labels[index :: len(dialogs)]):
+            words = draw_words(MOST_WORDS, generator)
+            samples = sound(words, pitches[label], generator.uniform(*seconds), noise)
+            turns.append(Acting("FM"[(index + turn) % 2], " ".join(words), label, samples))
+        count += write_dialog(out_dir, dialog, turns, "\r\n" if index % 5 == 2 else "\n")
+    return count
