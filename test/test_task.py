@@ -63,7 +63,7 @@ def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
     model = build(recipe)
     assert type(model.layer_weights) is PerTaskWeights and type(model.gate) is PromptGate
     assert type(model.fusion) is LayerFusion and type(model.fusion.weights) is PromptWeights
-    assert model.fusion.weights.start.tolist() == [0, 0, 10] and model.layer_weights.weight.eq(0).all()
+    assert model.fusion.weights.start.tolist() == [0, 0, 15] and model.layer_weights.weight.eq(0).all()
     assert model.ctc is not None and model.ctc_weight == 1.0 and not model.speech_first
     args = parse(recipe)
     assert (args.iterator_type, args.unused_parameters, args.task_pattern) == ("task", True, "round_robin")
@@ -112,7 +112,7 @@ def test_pretrained_folders_come_frozen_with_lora(recipe: Recipe, tmp_path: Path
 def test_the_language_model_takes_the_tokenizer_s_size_and_opens_with_its_bos(recipe: Recipe) -> None:
     model, preprocess = build(recipe), HarmoniFuseTask.build_preprocess_fn(parse(recipe), train=False)
     size = preprocess.tokenizer.vocab_size  # type: ignore[attr-defined]
-    assert model.decoder.llm.config.vocab_size == size and model.start_id == 1
+    assert model.decoder.llm.config.vocab_size == size and model.opening_ids == (1,)
     assert model.ctc is not None and model.ctc.project.out_features == size + 1
 
 

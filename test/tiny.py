@@ -119,7 +119,7 @@ def build_model(
         ctc=CTCHead(width, VOCAB) if ctc else None,
         decoder=llm,
         fusion=fusion,
-        **{"start_id": 1, **options},
+        **{"opening_ids": [1], **options},
     )
     if last_bias < 10.0:  # far from the start, where prompts differ and the head is sharp
         with torch.no_grad():
