@@ -54,6 +54,7 @@ class HuggingFaceDecoder(Pretrained):
             self.llm.requires_grad_(False)
         if lora:
             self._add_lora(lora)
+        self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             self.llm.gradient_checkpointing_enable({"use_reentrant": False})  # the other kind needs inputs that learn
         self.restorable = model is not None

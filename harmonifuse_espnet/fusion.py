@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from harmonifuse_espnet.layer_weights import LayerWeights, weighted_sum
 
-# Where the last layer's logit starts: each of the other M - 1 layers then has a share of exp(-15) = 3e-7 of the fused
-# state, whatever the prompt, which moves a pre-trained model's logits by less than 1e-4 of their size for M up to 100.
+# Where the last layer's logit starts. Each of the other M - 1 layers then has a share of exp(-15) = 3e-7, whatever the
+# prompt: the logits of a 24-layer model move by 5e-6 of the largest (by 7e-4 with 10). With 20, Adam at 1e-3 took over
+# a thousand steps to leave the last layer, with 15 a hundred, as with 10.
 LAST_BIAS = 15.0
 
 

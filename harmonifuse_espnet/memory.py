@@ -34,7 +34,7 @@ from harmonifuse_espnet.pretrained import Pretrained
 CONTEXT = 800_000_000  # bytes: CUDA's context, cuBLAS's and cuDNN's workspaces
 FRAGMENTS = 0.1  # share of the activations
 SAMPLES_PER_FRAME = 320  # of WavLM, HuBERT, wav2vec 2.0 and Whisper
-CONVOLUTION = 3 * 512 / 5  # values a sample in the first convolution of WavLM
+CHANNELS, STRIDE = 512, 5  # of the first convolution of WavLM, HuBERT and wav2vec 2.0
 PIECES = 64 * 16000  # samples that go through the convolutions at a time, on a GPU
 Parts = dict[str, int]  # part of a training step -> bytes
 
@@ -135,7 +135,8 @@ def _encoder(frontend: nn.Module, batch: BatchShape, frames: int, size: int) -> 
     if isinstance(frontend, PrecomputedFrontend):
         return states * size
     together = min(batch.utterances, max(1, 2**26 // scores))
-    return round(states + CONVOLUTION * min(batch.utterances * batch.length, PIECES) + 2 * together * scores) * size
+    samples = min(batch.utterances * batch.length, PIECES)
+    return round(states + 3 * CHANNELS / STRIDE * samples + 2 * together * scores) * size
 
 
 def _language_model(model: HarmoniFuseModel, positions: int, size: int) -> int:
@@ -150,7 +151,7 @@ def _language_model(model: HarmoniFuseModel, positions: int, size: int) -> int:
         layer += 4 * adapted // layers
     elif any(weight.requires_grad for weight in llm.parameters()):
         layer += size * (4 * width + inner)
-    if llm.is_gradient_checkpointing:
+    if model.decoder.gradient_checkpointing:
         return positions * (layers * size * width + layer)
     return positions * layers * layer
 

@@ -102,25 +102,15 @@ class HarmoniFuseTask(AbsTask):
         add("--model_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFuseModel")
         add("--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of the preprocessor")
         add("--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none")
-        add(
-            "--task_pattern",
-            type=yaml.safe_load,
-            default="round_robin",
-            help="whose turn it is: round_robin, proportional, or weights such as {asr: 2, ser: 1}",
-        )
+        add("--task_pattern", type=yaml.safe_load, default="round_robin", help="also: proportional, {asr: 2, ser: 1}")
         add(
             "--task_batches",
             action=NestedDictAction,
             default={},
             help="batch options that differ by task, such as {ser: {type: unsorted, batch_size: 16}}",
         )
-        add(
-            "--optim_groups",
-            type=yaml.safe_load,
-            default=[],
-            help="options of the optimizer for parameters whose names hold a regular expression, first match first: "
-            "'[{match: lora_, lr: 1.0e-4}, {match: ^connector, lr: 1.0e-3, weight_decay: 0.0}]'",
-        )
+        help = "optimizer's options by names: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
+        add("--optim_groups", type=yaml.safe_load, default=[], help=help)
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
         parser.set_defaults(

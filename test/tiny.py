@@ -45,6 +45,11 @@ QWEN2: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 LLAMA = {**QWEN2, "model_type": "llama"}
+CHAT = (  # in the manner of ChatML and Llama 3: a default system message, today's date, trimmed messages
+    "{{ '<|turn|>system\nBE BRIEF ' + strftime_now('%Y') + '<|end|>' }}"
+    "{% for m in messages %}{{ '<|turn|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}"
+)
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
 LOGMEL: dict[str, Any] = {"n_mels": 12, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "kernel_size": 5}
 ENCODER: dict[str, Any] = {
@@ -79,8 +84,13 @@ def save_encoder(folder: Path, model_type: str = "wavlm") -> str:
     return str(folder)
 
 
-def save_llm(folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300) -> str:
-    """Write a random language model with a tokenizer of single bytes, and return its folder."""
+def save_llm(
+    folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300, chat_template: str | None = None
+) -> str:
+    """Write a random language model with a tokenizer of single bytes, and return its folder.
+
+    Ids: 0 <eos>, 1 to 256 the bytes; with a chat template 257 <|turn|> and 258 <|end|>.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -91,7 +101,11 @@ def save_llm(folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 
     inner = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>").save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>")
+    if chat_template is not None:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|end|>"]})
+        tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 

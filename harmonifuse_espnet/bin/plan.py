@@ -92,7 +92,7 @@ def _steps(factory: TaskIterFactory, args: argparse.Namespace) -> str:
         utterances = sum(map(len, stream.batches))
         rows.append((task, f"{utterances:,}", f"{len(stream):,}", f"{steps:,.0f}", f"{steps / len(stream):.2f}"))
     updates = factory.steps // args.accum_grad
-    ending = f"{args.max_epoch} epochs of {factory.steps:,} steps and {updates:,} updates of the weights"
+    ending = f"max_epoch {args.max_epoch}, each of {factory.steps:,} steps and {updates:,} updates of the weights"
     return f"{format_rows(rows)}\n{ending}"
 
 
@@ -176,7 +176,7 @@ def _hours(train: TaskIterFactory, valid: TaskIterFactory, args: argparse.Namesp
     if args.ngpu:
         lines.append(f"at most {format_size(torch.cuda.max_memory_allocated())} of the GPU")
     whole = format_timespan(args.max_epoch * epoch, max_units=2)
-    return "\n".join([*lines, f"{args.max_epoch} epochs with validation: about {whole}"])
+    return "\n".join([*lines, f"max_epoch {args.max_epoch} with validation: about {whole}"])
 
 
 if __name__ == "__main__":
