@@ -176,8 +176,8 @@ def test_a_pattern_is_as_short_as_can_be() -> None:
         ),
         (
             {"pattern": "round_robin", "accum_grad": 4, "steps": 10},
-            "--num_iters_per_epoch 10 is no multiple of --accum_grad 4: ESPnet would carry the last 2 batches' gradients "
-            "over to the next epoch; take 8 or 12$",
+            "--num_iters_per_epoch 10 is no multiple of --accum_grad 4: ESPnet would carry the last 2 batches' "
+            "gradients over to the next epoch; take 8 or 12$",
         ),
     ],
 )
