@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,41 @@ def test_a_model_trained_on_dumped_layers_hears_the_waveform_alike(tmp_path: Pat
     rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (dumped, heard)]
     for one, other in zip(*rows, strict=True):
         assert one["id"] == other["id"] and one["probs"] == pytest.approx(other["probs"], abs=1e-5)
+
+
+def test_freezing_groups_and_accumulation_hold_in_training_and_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {
+        "decoder_conf": {"model": save_llm(tmp_path), "lora": LORA},
+        "freeze_param": ["connector"],
+        "optim_groups": [{"match": "lora_", "lr": 1.0e-4}, {"match": "^gate", "lr": 2.0e-3}],
+        "accum_grad": 2,
+    }
+    recipe = Recipe(tmp_path, tokenizer=str(tmp_path))
+    caplog.set_level("INFO")
+    experiment = recipe.train("exp", config)
+    state = torch.load(experiment / "checkpoint.pth", weights_only=False)
+    assert [group["initial_lr"] for group in state["optimizers"][0]["param_groups"]] == [1.0e-3, 1.0e-4, 2.0e-3]
+    assert "freeze_param connector: " in caplog.text and "Parameters:\ncomponent " in caplog.text
+    assert re.search(r"\ndecoder LoRA +672 +672\n", caplog.text) and re.search(r"\nconnector +[\d,]+ +0\n", caplog.text)
+    before = HarmoniFuseTask.build_model(parse(recipe, config))
+    after, _ = HarmoniFuseTask.build_model_from_file(experiment / "config.yaml", experiment / "1epoch.pth")
+    assert not any(weight.requires_grad for weight in after.connector.parameters())
+    assert any(name.startswith("connector.") for name in torch.load(experiment / "1epoch.pth"))  # random: kept
+    assert before.state_dict().keys() == after.state_dict().keys()
+
+
+def test_options_that_would_be_undone_are_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = {"optim_groups": [{"match": "^gate", "lr": 2.0e-3}]}
+    schedule = {"scheduler": "onecyclelr", "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 10}}
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {**groups, **schedule})
+    assert "scheduler_conf has max_lr: 0.001, which would replace the learning rates" in capsys.readouterr().err
+    recipe.train("listed", {**groups, **schedule, "scheduler_conf": {"max_lr": [1.0e-3, 2.0e-3], "total_steps": 10}})
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {"freeze_param": ["connecter"]})
+    assert "freeze_param: 'connecter' matches none of the" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {"task_pattern": {"asr": 2, "ser": 1}, "accum_grad": 2})
+    assert "--accum_grad 2 is no multiple of 3, the length of the pattern asr,ser,asr" in capsys.readouterr().err
