@@ -12,7 +12,7 @@ language model is held in, or autocast to, bfloat16, else 4. Kept for the backwa
 * of each language model layer, at every one of B S positions, ``8 V + a (2 A + 2 K + 3 I)``: the input of both norms in
   float32, queries, keys, values, their outcome, and the gated feed-forward's three factors; further the inputs of what
   is trained: ``4 in_features`` of each projection with LoRA, or ``a (4 V + I)`` if all is trained. With gradient
-  checkpointing the layer's input ``a V`` is kept, and the above for one layer at a time;
+  checkpointing (the encoder's too) layers' inputs ``a V`` are kept, and the above for one layer at a time;
 * of the fusion ``3 M X V 4``, of the logits ``X W (a + 12)``: logits, in float32, log-probabilities, gradient.
 
 Reckoned without the allocator's fragments, for which ``CONTEXT`` and ``FRAGMENTS`` are added.
@@ -128,10 +128,12 @@ def _weights(model: nn.Module, gpu: bool) -> int:
 
 def _encoder(frontend: nn.Module, batch: BatchShape, frames: int, size: int) -> int:
     layers, width = frontend.num_layers, frontend.hidden_size
-    scores = frames * frames * width // 64  # of an utterance, in heads of 64
-    if any(weight.requires_grad for weight in frontend.parameters()):
-        return layers * batch.utterances * (40 * width * frames + 3 * scores) * size
+    scores = max(1, frames * frames * width // 64)  # of an utterance, in heads of 64
     states = layers * batch.utterances * frames * width
+    if any(weight.requires_grad for weight in frontend.parameters()):
+        layer = batch.utterances * (40 * width * frames + 3 * scores)
+        checkpointed = getattr(frontend, "gradient_checkpointing", False)
+        return (states + layer if checkpointed else layers * layer) * size
     if isinstance(frontend, PrecomputedFrontend):
         return states * size
     together = min(batch.utterances, max(1, 2**26 // scores))

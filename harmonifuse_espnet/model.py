@@ -174,15 +174,12 @@ class HarmoniFuseModel(AbsESPnetModel):
     def _answer_loss(
         self, states: Sequence[Tensor], beta: Tensor, spliced: Spliced
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each predicted token, in one row (X,): its utterance, cross entropy, whether it was hit, the token.
-
-        States (B, S, V) are fused, with weights (B, M), at the positions that predict a token, and nowhere else.
-        """
+        """For each predicted token, in one row (X,): its utterance, cross entropy, whether it was hit, the token."""
         labels = spliced.labels[:, 1:]
         row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
         targets = labels[row, column]
-        fused = self.fusion([state[row, column, None] for state in states], beta[row])[:, 0]
-        logits = self.decoder.head(fused).float()
+        fused = self.fusion([state[row, column, None] for state in states], beta[row])  # elsewhere nothing is asked
+        logits = self.decoder.head(fused[:, 0]).float()
         ce = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         return row, ce, logits.argmax(-1) == targets, targets
 
