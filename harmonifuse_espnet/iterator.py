@@ -81,7 +81,7 @@ def interleave(pattern: Sequence[str], streams: Mapping[str, TaskBatches], start
 
 
 def build_pattern(pattern: str | Mapping[str, int], streams: Mapping[str, Sized]) -> list[str]:
-    """The tasks' turns, repeated throughout training.
+    """The tasks' turns, repeated throughout training; no shorter pattern repeats to the same.
 
     Args:
         pattern: ``round_robin`` (one batch each, in the table's order), ``proportional`` (as often as a task has
@@ -98,22 +98,18 @@ def build_pattern(pattern: str | Mapping[str, int], streams: Mapping[str, Sized]
     if pattern == "round_robin":
         weights = dict.fromkeys(streams, 1)
     elif pattern == "proportional":
-        sizes = {task: len(batches) for task, batches in streams.items()}
-        divisor = reduce(math.gcd, sizes.values())
-        weights = {task: size // divisor for task, size in sizes.items()}
+        weights = {task: len(batches) for task, batches in streams.items()}
     elif isinstance(pattern, Mapping):
         weights = dict(pattern)
     else:
         raise ValueError(f"unknown pattern {pattern!r}; known are round_robin, proportional, or weights by task")
     if set(weights) != set(streams) or not all(isinstance(value, int) and value > 0 for value in weights.values()):
         raise ValueError(f"pattern {weights} must give a positive whole number to each of the tasks {list(streams)}")
-    total = sum(weights.values())
+    divisor = reduce(math.gcd, weights.values())
+    counts = {task: weight // divisor for task, weight in weights.items()}
     slots = [
-        ((turn + 0.5) / weights[task], order, task)
-        for order, task in enumerate(weights)
-        for turn in range(weights[task])
+        ((turn + 0.5) / counts[task], order, task) for order, task in enumerate(counts) for turn in range(counts[task])
     ]
-    assert len(slots) == total
     return [task for _, _, task in sorted(slots)]
 
 
@@ -123,11 +119,18 @@ class TaskIterFactory(AbsIterFactory):
     Args:
         streams: Batches of each task, all ranks' utterances together.
         pattern: As in :func:`build_pattern`.
-        steps: Batches in an epoch; None for as many as the tasks have together, in whole rounds of the pattern.
+        steps: Batches in an epoch; None for as many as the tasks have together, in whole rounds of the pattern and
+            whole steps of the optimizer.
         loader: Arguments of ESPnet's ``SequenceIterFactory``: dataset, seed, num_workers, collate_fn, pin_memory.
         shuffle: False goes through all batches of all tasks once, in order (validation).
         rank: This process among ``world_size``: it takes every ``world_size``-th utterance of each batch.
         world_size: Processes that train together.
+        accum_grad: Batches whose gradients ESPnet adds up for one step of the optimizer. Each step shall see every
+            task in the pattern's proportion, and leave nothing over for the next epoch.
+
+    Raises:
+        ValueError: if a batch has fewer utterances than there are processes, ``accum_grad`` batches are no whole rounds
+            of the pattern, or an epoch is no whole number of optimizer steps.
     """
 
     def __init__(
@@ -139,12 +142,15 @@ class TaskIterFactory(AbsIterFactory):
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        accum_grad: int = 1,
     ) -> None:
         self.streams, self.loader, self.shuffle = streams, loader, shuffle
         self.rank, self.world_size = rank, world_size
         self.pattern = build_pattern(pattern, streams)
         total = sum(len(batches) for batches in streams.values())
-        self.steps = steps or math.ceil(total / len(self.pattern)) * len(self.pattern)
+        _check_accumulation(accum_grad, self.pattern, steps)
+        unit = max(accum_grad, len(self.pattern))
+        self.steps = steps or math.ceil(total / unit) * unit
         short = [batch for batches in streams.values() for batch in batches.batches if len(batch) < world_size]
         if short:
             raise ValueError(
@@ -162,6 +168,31 @@ class TaskIterFactory(AbsIterFactory):
     def build_iter(self, epoch: int, shuffle: bool | None = None) -> DataLoader:
         """The epoch's loader of (utterance ids, batch)."""
         return SequenceIterFactory(batches=self.batches(epoch), shuffle=False, **self.loader).build_iter(epoch)
+
+
+def _check_accumulation(accum_grad: int, pattern: Sequence[str], steps: int | None) -> None:
+    """Every ``accum_grad`` consecutive batches hold the tasks in proportion just if they are rounds of the pattern."""
+    if accum_grad > 1 and accum_grad % len(pattern):
+        raise ValueError(
+            f"--accum_grad {accum_grad} is no multiple of {len(pattern)}, the length of the pattern {_brief(pattern)}: "
+            f"steps of the optimizer would see tasks in unequal shares; take {_nearest(accum_grad, len(pattern))}"
+        )
+    if steps is not None and steps % accum_grad:
+        raise ValueError(
+            f"--num_iters_per_epoch {steps} is no multiple of --accum_grad {accum_grad}: ESPnet would carry the last "
+            f"{steps % accum_grad} batches' gradients over to the next epoch; take {_nearest(steps, accum_grad)}"
+        )
+
+
+def _nearest(value: int, unit: int) -> str:
+    """The multiples of ``unit`` around ``value``."""
+    below = value // unit * unit
+    return f"{below} or {below + unit}" if below else str(unit)
+
+
+def _brief(pattern: Sequence[str]) -> str:
+    counts = {task: pattern.count(task) for task in dict.fromkeys(pattern)}
+    return ",".join(pattern) if len(pattern) <= 12 else str(counts)
 
 
 def task_batches(

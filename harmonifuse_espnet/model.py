@@ -50,7 +50,8 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc: CTC head over the connector's frames, or None.
         decoder: The language model.
         fusion: Fusion of the language model's layers.
-        start_id: Token that opens an answer, or None where the tokenizer has none.
+        preamble_ids: Tokens before every prompt, such as a chat template's.
+        opening_ids: Tokens between the speech and the answer: a beginning of sequence, or a chat template's.
         ctc_weight: Weight of the CTC loss in the steps of tasks that answer with text.
         ctc_feedback: Add an embedding of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
             Komatsu, 2021, arXiv:2104.02724), so that the language model reads what CTC heard.
@@ -71,7 +72,8 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc: CTCHead | None,
         decoder: HuggingFaceDecoder,
         fusion: LayerFusion,
-        start_id: int | None = None,
+        preamble_ids: Sequence[int] = (),
+        opening_ids: Sequence[int] = (),
         ctc_weight: float = 1.0,
         ctc_feedback: bool = False,
         label_smoothing: float = 0.0,
@@ -83,7 +85,8 @@ class HarmoniFuseModel(AbsESPnetModel):
         self.tasks = tuple(tasks)
         self.frontend, self.layer_weights, self.gate = frontend, layer_weights, gate
         self.connector, self.ctc, self.decoder, self.fusion = connector, ctc, decoder, fusion
-        self.start_id, self.ctc_weight, self.label_smoothing = start_id, ctc_weight, label_smoothing
+        self.preamble_ids, self.opening_ids = tuple(preamble_ids), tuple(opening_ids)
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
         self.answer_dropout, self.speech_first = answer_dropout, speech_first
         self.embed_dropout = nn.Dropout(embed_dropout)
         self.feedback = None
@@ -120,8 +123,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         heard = self.perceive(speech, speech_lengths, prompt, prompt_lengths, task)
         spliced = self.splice_answer(heard, text, text_lengths)
         states, _ = self.decoder(self.embed_dropout(spliced.embeds), spliced.mask, spliced.position_ids)
-        fused = self.fusion(states, self.fusion.weights(heard.query, task))
-        row, ce, hits, targets = self._answer_loss(fused, spliced)
+        row, ce, hits, targets = self._answer_loss(states, self.fusion.weights(heard.query, task), spliced)
         loss, stats = self._by_task(task, row, ce, hits, targets)
         ctc = self._ctc_loss(heard, ctc_text, ctc_text_lengths, task)
         loss = loss + self.ctc_weight * sum(ctc.values(), start=loss.new_zeros(()))
@@ -153,26 +155,31 @@ class HarmoniFuseModel(AbsESPnetModel):
         if self.training and self.answer_dropout > 0.0:
             embeds = embeds * (torch.rand(mask.shape, device=mask.device) >= self.answer_dropout)[..., None]
         answer = Segment(embeds, mask, text.masked_fill(~mask, IGNORE))
-        return splice([*heard.segments, *self.opening(text.size(0)), answer])
+        return splice([*self.prefix(heard), answer])
 
     def splice_prefix(self, heard: Perception) -> Spliced:
-        """What is heard and the answer's opening, padded on the left, ready to be continued."""
-        return splice([*heard.segments, *self.opening(heard.query.size(0))], padding_side="left")
+        """What comes before an answer, padded on the left, ready to be continued."""
+        return splice(self.prefix(heard), padding_side="left")
 
-    def opening(self, batch_size: int) -> list[Segment]:
-        """The start token of every answer, if there is one: a segment (B, 1)."""
-        if self.start_id is None:
-            return []
-        device = next(self.parameters()).device
-        tokens = torch.full((batch_size, 1), self.start_id, device=device)
-        return [Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))]
+    def prefix(self, heard: Perception) -> list[Segment]:
+        """The preamble, what is heard, and the answer's opening."""
+        batch = heard.query.size(0)
+        return [self._literal(self.preamble_ids, batch), *heard.segments, self._literal(self.opening_ids, batch)]
 
-    def _answer_loss(self, fused: Tensor, spliced: Spliced) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _literal(self, ids: Sequence[int], batch_size: int) -> Segment:
+        """The same X tokens for every utterance: a segment (B, X)."""
+        tokens = torch.tensor(ids, dtype=torch.long, device=next(self.parameters()).device).expand(batch_size, -1)
+        return Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))
+
+    def _answer_loss(
+        self, states: Sequence[Tensor], beta: Tensor, spliced: Spliced
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For each predicted token, in one row (X,): its utterance, cross entropy, whether it was hit, the token."""
         labels = spliced.labels[:, 1:]
         row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
         targets = labels[row, column]
-        logits = self.decoder.head(fused[row, column]).float()
+        fused = self.fusion([state[row, column, None] for state in states], beta[row])  # elsewhere nothing is asked
+        logits = self.decoder.head(fused[:, 0]).float()
         ce = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
         return row, ce, logits.argmax(-1) == targets, targets
 

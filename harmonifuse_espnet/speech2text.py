@@ -59,7 +59,7 @@ class Speech2Text:
         max_length_ratio: float = 1.0,
         generate: Mapping[str, Any] | None = None,
     ) -> None:
-        from harmonifuse_espnet.task import HarmoniFuseTask
+        from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
 
         for path in (train_config, model_file):
             if not Path(path).is_file():
@@ -67,7 +67,7 @@ class Speech2Text:
         model, args = HarmoniFuseTask.build_model_from_file(train_config, model_file, device)
         self.model, self.device = model.eval(), device
         self.tasks = build_tasks(args.tasks)
-        self.tokenizer = load_tokenizer(args.tokenizer)
+        self.tokenizer = language_tokenizer(args)
         self.ctc_tokenizer = load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else self.tokenizer
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
         self.max_length_ratio, self.generate = max_length_ratio, dict(generate or {})

@@ -6,7 +6,7 @@ This is the only file that knows ``args``; modules take plain values.
 from __future__ import annotations
 
 import argparse
-import inspect
+import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool, str_or_none
 
+from harmonifuse_espnet.choices import checked, construct
 from harmonifuse_espnet.connector import CTCHead, StackingConnector
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.decoder import HuggingFaceDecoder
 from harmonifuse_espnet.frontend import HuggingFaceFrontend, LogMelFrontend, PrecomputedFrontend, stats_path
-from harmonifuse_espnet.fusion import LastLayerFusion, LayerFusion
+from harmonifuse_espnet.fusion import LAST_BIAS, LastLayerFusion, LayerFusion
 from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
 from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
 from harmonifuse_espnet.layer_weights import (
@@ -38,9 +39,10 @@ from harmonifuse_espnet.layer_weights import (
     UniformWeights,
 )
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.parameters import check_scheduler, count_parameters, format_counts, freeze, regroup
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
-from harmonifuse_espnet.tokenizer import load_tokenizer
+from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
 
 frontend_choices = ClassChoices(
     "frontend",
@@ -88,43 +90,27 @@ class HarmoniFuseTask(AbsTask):
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """The options beyond ESPnet's own."""
         group = parser.add_argument_group(description="HarmoniFuse")
-        group.add_argument("--tasks", type=_tasks, help="table of tasks, a YAML file (see prompts.py)")
-        group.add_argument(
-            "--tokenizer", type=str, help="sentencepiece model, or a Hugging Face tokenizer's folder or name"
-        )
-        group.add_argument(
-            "--ctc_tokenizer", type=str_or_none, help="tokens of the CTC head; the tokenizer's own if none"
-        )
-        group.add_argument(
-            "--ctc",
-            type=str2bool,
-            default=True,
-            help="whether to have a CTC head on the connector's frames, where a task answers with text",
-        )
-        group.add_argument("--ctc_conf", action=NestedDictAction, default={}, help="arguments of CTCHead")
-        group.add_argument(
-            "--feats_stats", type=str_or_none, help="feats_stats.npz for the log-mel frontend's normalisation"
-        )
-        group.add_argument("--gate_size", type=int, default=256, help="width after the component gate")
-        group.add_argument("--model_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFuseModel")
-        group.add_argument(
-            "--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of the preprocessor"
-        )
-        group.add_argument(
-            "--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none"
-        )
-        group.add_argument(
-            "--task_pattern",
-            type=yaml.safe_load,
-            default="round_robin",
-            help="whose turn it is: round_robin, proportional, or weights such as {asr: 2, ser: 1}",
-        )
-        group.add_argument(
+        add = group.add_argument
+        add("--tasks", type=_tasks, help="table of tasks, a YAML file (see prompts.py)")
+        add("--tokenizer", type=str, help="sentencepiece model, or a Hugging Face tokenizer's folder or name")
+        add("--chat_template", type=str2bool, default=False, help="whether prompts go into the tokenizer's template")
+        add("--ctc_tokenizer", type=str_or_none, help="tokens of the CTC head; the tokenizer's own if none")
+        add("--ctc", type=str2bool, default=True, help="whether to have a CTC head, where a task answers with text")
+        add("--ctc_conf", action=NestedDictAction, default={}, help="arguments of CTCHead")
+        add("--feats_stats", type=str_or_none, help="feats_stats.npz for the log-mel frontend's normalisation")
+        add("--gate_size", type=int, default=256, help="width after the component gate")
+        add("--model_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFuseModel")
+        add("--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of the preprocessor")
+        add("--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none")
+        add("--task_pattern", type=yaml.safe_load, default="round_robin", help="also: proportional, {asr: 2, ser: 1}")
+        add(
             "--task_batches",
             action=NestedDictAction,
             default={},
             help="batch options that differ by task, such as {ser: {type: unsorted, batch_size: 16}}",
         )
+        help = "optimizer's options by names: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
+        add("--optim_groups", type=yaml.safe_load, default=[], help=help)
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
         parser.set_defaults(
@@ -139,21 +125,28 @@ class HarmoniFuseTask(AbsTask):
             ValueError: if parts do not fit each other; the message names the option.
         """
         tasks = build_tasks(args.tasks)
-        tokenizer = load_tokenizer(args.tokenizer)
+        tokenizer = language_tokenizer(args)
+        if args.model_conf.get("speech_first") and tokenizer.preamble_ids:
+            raise ValueError(
+                "--chat_template true puts the prompt before the speech, model_conf has speech_first: true; "
+                "leave out one of them"
+            )
         frontend = cls._build_frontend(args)
-        decoder = _construct(decoder_choices, args, vocab_size=tokenizer.vocab_size)
+        decoder = construct(decoder_choices, args, vocab_size=tokenizer.vocab_size)
         width, count = decoder.hidden_size, len(tasks)
-        layer_weights = _construct(layer_weights_choices, args, frontend.num_layers, count, width)
-        gate = _construct(component_gate_choices, args, frontend.hidden_size, args.gate_size, width, count)
-        connector = _construct(connector_choices, args, args.gate_size, width)
-        args.fusion_conf = {"last_bias": 10.0, **args.fusion_conf}
-        fusion_weights = _construct(fusion_choices, args, decoder.num_layers, count, width)
+        layer_weights = construct(layer_weights_choices, args, frontend.num_layers, count, width)
+        gate = construct(
+            component_gate_choices, args, frontend.hidden_size, args.gate_size, width, count, otherwise=Projection
+        )
+        connector = construct(connector_choices, args, args.gate_size, width)
+        args.fusion_conf = {"last_bias": LAST_BIAS, **args.fusion_conf}
+        fusion_weights = construct(fusion_choices, args, decoder.num_layers, count, width)
         fusion_class = LastLayerFusion if isinstance(fusion_weights, LastWeights) else LayerFusion
         ctc = None
         if args.ctc and any(task.answer == "text" for task in tasks.values()):
             ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
-            ctc = _checked("ctc_conf", CTCHead, args.ctc_conf)(width, ctc_size, **args.ctc_conf)
-        model = _checked("model_conf", HarmoniFuseModel, args.model_conf)(
+            ctc = checked("ctc_conf", CTCHead, args.ctc_conf)(width, ctc_size, **args.ctc_conf)
+        model = checked("model_conf", HarmoniFuseModel, args.model_conf)(
             tasks=list(tasks.values()),
             frontend=frontend,
             layer_weights=layer_weights,
@@ -162,33 +155,48 @@ class HarmoniFuseTask(AbsTask):
             ctc=ctc,
             decoder=decoder,
             fusion=fusion_class(fusion_weights, decoder.final_norm),
-            start_id=tokenizer.bos_id,
+            preamble_ids=tokenizer.preamble_ids,
+            opening_ids=tokenizer.opening_ids,
             **args.model_conf,
         )
         if args.init is not None:
             initialize(model, args.init)
+        freeze(model, args.freeze_param)
         return model
+
+    @classmethod
+    def build_optimizers(cls, args: argparse.Namespace, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+        """ESPnet's optimizer, its parameters in the groups of ``--optim_groups``; logs who learns.
+
+        Raises:
+            ValueError: if a group matches nothing that is trained, or the scheduler would undo its learning rate.
+        """
+        logging.info(f"Parameters:\n{format_counts(count_parameters(model))}")
+        (optimizer,) = super().build_optimizers(args, model)
+        regroup(optimizer, dict(model.named_parameters()), args.optim_groups)
+        check_scheduler(optimizer, args.scheduler_conf)
+        return [optimizer]
 
     @classmethod
     def _build_frontend(cls, args: argparse.Namespace) -> Any:
         if args.feats_stats is None:
-            return _construct(frontend_choices, args)
+            return construct(frontend_choices, args)
         if args.frontend != "logmel":
             raise ValueError(
                 f"--feats_stats {args.feats_stats} is for the frontend logmel, but the frontend is {args.frontend}; "
                 "leave it out (of run.sh: --feats_normalize none)"
             )
-        return _construct(frontend_choices, args, feats_stats=stats_path(args.feats_stats))
+        return construct(frontend_choices, args, feats_stats=stats_path(args.feats_stats))
 
     @classmethod
     def build_preprocess_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
         """The preprocessor; prompts and speeds are drawn at random in training only."""
-        return _checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
+        return checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
             train=train,
             tasks=build_tasks(args.tasks),
-            tokenizer=load_tokenizer(args.tokenizer),
+            tokenizer=language_tokenizer(args),
             ctc_tokenizer=load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None,
             **args.preprocessor_conf,
         )
@@ -262,25 +270,15 @@ class HarmoniFuseTask(AbsTask):
                 "pin_memory": args.ngpu > 0,
             },
             shuffle=iter_options.train,
+            accum_grad=args.accum_grad if iter_options.train else 1,
             rank=torch.distributed.get_rank() if iter_options.distributed else 0,
             world_size=world_size,
         )
 
 
-def _construct(choices: ClassChoices, args: argparse.Namespace, *sizes: int, **given: Any) -> Any:
-    """An object of the class that an option chooses (no gate: ``Projection``), with the option's ``_conf``."""
-    conf = getattr(args, f"{choices.name}_conf")
-    chosen = choices.get_class(getattr(args, choices.name)) or Projection
-    return _checked(f"{choices.name}_conf", chosen, conf)(*sizes, **given, **conf)
-
-
-def _checked(option: str, chosen: Any, conf: dict[str, Any]) -> Any:
-    """The class itself, once the names in ``conf`` are found to be its arguments."""
-    known = inspect.signature(chosen).parameters
-    unknown = sorted(set(conf) - set(known))
-    if unknown:
-        raise ValueError(f"{option}: {chosen.__name__} has no argument {unknown}; it has {list(known)}")
-    return chosen
+def language_tokenizer(args: argparse.Namespace) -> Tokenizer:
+    """The language model's tokenizer; a config of before ``--chat_template`` has none."""
+    return load_tokenizer(args.tokenizer, getattr(args, "chat_template", False))
 
 
 def _tasks(path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import sentencepiece
 
+from harmonifuse_espnet.chat import read_chat_template
 from harmonifuse_espnet.prompts import Tasks
 
 SENTENCEPIECE_FILE = "bpe.model"
@@ -22,11 +23,14 @@ _RESERVED = {_BLANK: "it stands for a blank", "\u2585": "it is reserved", "\0": 
 class Tokenizer(Protocol):
     """What text becomes: ids 0 .. ``vocab_size - 1``. ``pad_id`` fills batches and is never a target.
 
-    ``unk_id`` is None where every text can be written.
+    ``unk_id`` is None where every text can be written. ``preamble_ids`` stand before a prompt, ``opening_ids`` between
+    the speech and the answer, which ``eos_id`` ends.
     """
 
     name: str
     vocab_size: int
+    preamble_ids: Sequence[int]
+    opening_ids: Sequence[int]
     bos_id: int
     eos_id: int
     pad_id: int
@@ -70,6 +74,8 @@ class SentencePieceTokenizer:
         )
         if min(self.bos_id, self.eos_id, self.pad_id) < 0:
             raise ValueError(f"{file}: lacks bos, eos or pad; make it by train_tokenizer (stage 4)")
+        self.preamble_ids: Sequence[int] = ()
+        self.opening_ids: Sequence[int] = (self.bos_id,)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without bos and eos."""
@@ -88,13 +94,15 @@ class HuggingFaceTokenizer:
 
     Args:
         name: Name on the Hugging Face hub, or a folder that ``save_pretrained`` wrote.
+        chat_template: Put the prompt and the speech where the tokenizer's chat template has the user's message, and the
+            answer where it has the assistant's; its end of turn ends the answer.
 
     Raises:
         OSError: if there is neither.
-        ValueError: if it has no eos token.
+        ValueError: if it has no eos token, or no chat template where one is asked for.
     """
 
-    def __init__(self, name: str | Path) -> None:
+    def __init__(self, name: str | Path, chat_template: bool = False) -> None:
         from transformers import AutoTokenizer
 
         self.name = str(name)
@@ -110,6 +118,11 @@ class HuggingFaceTokenizer:
         self.bos_id: int = self.eos_id if self.inner.bos_token_id is None else self.inner.bos_token_id
         self.pad_id: int = self.eos_id if self.inner.pad_token_id is None else self.inner.pad_token_id
         self.unk_id: int | None = self.inner.unk_token_id
+        self.preamble_ids: Sequence[int] = ()
+        self.opening_ids: Sequence[int] = (self.bos_id,)
+        if chat_template:
+            self.preamble_ids, self.opening_ids, end_of_turn = read_chat_template(self.inner)
+            self.eos_id = self.eos_id if end_of_turn is None else end_of_turn
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without bos and eos."""
@@ -124,16 +137,21 @@ class HuggingFaceTokenizer:
         return self.vocab_size
 
 
-def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
+def load_tokenizer(path_or_name: str | Path, chat_template: bool = False) -> Tokenizer:
     """The tokenizer of a folder that ``train_tokenizer`` wrote, of a ``.model`` file, or of a model on the hub.
 
     Raises:
         FileNotFoundError: if it looks like a path and is none, or the folder holds no tokenizer.
-        ValueError: if the file is no tokenizer.
+        ValueError: if the file is no tokenizer, or has no chat template where one is asked for.
         OSError: if the hub does not know the name or cannot be reached.
     """
     path = Path(path_or_name)
     if path.is_file() or path.suffix == ".model" or (path / SENTENCEPIECE_FILE).is_file():
+        if chat_template:
+            raise ValueError(
+                f"{path}: a sentencepiece model has no chat template; leave out --chat_template, or use the language "
+                "model's own tokenizer (stage 4 with --tokenizer_type llm)"
+            )
         return SentencePieceTokenizer(path_or_name)
     looks_like_path = path.exists() or path.is_absolute() or str(path_or_name).startswith(".") or len(path.parts) > 2
     if looks_like_path and not (path / HUGGING_FACE_FILE).is_file():
@@ -141,7 +159,7 @@ def load_tokenizer(path_or_name: str | Path) -> Tokenizer:
             f"{path}: no tokenizer here, neither {SENTENCEPIECE_FILE} nor {HUGGING_FACE_FILE}; "
             "train_tokenizer (stage 4) makes it"
         )
-    return HuggingFaceTokenizer(path_or_name)
+    return HuggingFaceTokenizer(path_or_name, chat_template)
 
 
 def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size: int, model_type: str) -> bytes:

@@ -114,3 +114,72 @@ def test_exactly_one_of_model_and_config(conf: dict[str, Any]) -> None:
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nothing"):
         HuggingFaceDecoder(20, model=str(tmp_path / "nothing"))
+
+
+def held_in_bfloat16(decoder: HuggingFaceDecoder) -> HuggingFaceDecoder:
+    """As on a GPU."""
+    for weight in decoder.parameters():
+        if not weight.requires_grad:
+            weight.data = weight.data.bfloat16()
+    return decoder
+
+
+def with_lora(folder: str, **options: Any) -> HuggingFaceDecoder:
+    """In train mode, with adapters that say something."""
+    torch.manual_seed(0)
+    decoder = HuggingFaceDecoder(257, model=folder, lora=LORA, **options).train()
+    for name, weight in decoder.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return decoder
+
+
+def gradients(decoder: HuggingFaceDecoder) -> dict[str, torch.Tensor]:
+    loss = logits(decoder)[MASK].float().square().mean()
+    loss.backward()
+    return {name: weight.grad for name, weight in decoder.named_parameters() if weight.grad is not None}
+
+
+@pytest.mark.parametrize("amp", [False, True], ids=["float32", "autocast"])
+def test_a_frozen_bfloat16_model_learns_by_float32_adapters(folder: str, amp: bool) -> None:
+    exact, decoder = gradients(with_lora(folder)), held_in_bfloat16(with_lora(folder))
+    assert decoder.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        assert decoder.embed(TOKENS).dtype == torch.float32
+        states, _ = decoder(decoder.embed(TOKENS), MASK, POSITIONS)
+        assert states[0].dtype == torch.bfloat16
+        found = gradients(decoder)
+    assert found.keys() == exact.keys() and all("lora_" in name for name in found)
+    for name, gradient in found.items():
+        assert gradient.dtype == torch.float32
+        assert torch.cosine_similarity(gradient.flatten(), exact[name].flatten(), dim=0) > 0.98
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_checkpointing_changes_no_gradient_and_keeps_less(folder: str, half: bool) -> None:
+    outcomes = []
+    for checkpointing in (False, True):
+        decoder = with_lora(folder, gradient_checkpointing=checkpointing)
+        decoder = held_in_bfloat16(decoder) if half else decoder
+        kept: list[int] = []
+
+        def count(tensor: torch.Tensor, kept: list[int] = kept) -> torch.Tensor:
+            kept.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            outcomes.append((gradients(decoder), sum(kept)))
+    (plain, much), (checkpointed, little) = outcomes
+    assert plain.keys() == checkpointed.keys() and little < much / 2
+    for name, gradient in plain.items():
+        assert torch.equal(gradient, checkpointed[name])
+
+
+def test_a_model_trained_as_a_whole_learns_checkpointed_too() -> None:
+    torch.manual_seed(0)
+    decoder = HuggingFaceDecoder(20, config=QWEN2, gradient_checkpointing=True).train()
+    assert gradients(decoder).keys() == {name for name, _ in decoder.named_parameters()}
+
+
+def test_attention_is_fused(folder: str) -> None:
+    assert HuggingFaceDecoder(257, model=folder).llm.config._attn_implementation == "sdpa"

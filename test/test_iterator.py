@@ -141,6 +141,51 @@ def test_bad_patterns_are_refused(pattern: Any, message: str) -> None:
         factory(pattern=pattern)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "accum_grad", "steps"), [("round_robin", 2, None), ({A: 2, S: 1}, 6, 12), ({A: 4, S: 2}, 3, 9)]
+)
+def test_every_update_sees_the_tasks_in_the_pattern_s_proportion(
+    pattern: Any, accum_grad: int, steps: int | None
+) -> None:
+    made = factory(pattern=pattern, accum_grad=accum_grad, steps=steps)
+    assert made.steps % accum_grad == 0  # ESPnet would carry the rest over
+    shares = set()
+    for epoch in (1, 2, 3):
+        batches = made.batches(epoch)
+        for start in range(0, len(batches), accum_grad):
+            window = batches[start : start + accum_grad]
+            shares.add(sum(batch[0].startswith("a") for batch in window) / len(window))
+    assert shares == ({0.5} if pattern == "round_robin" else {2 / 3})
+
+
+def test_a_pattern_is_as_short_as_can_be() -> None:
+    assert build_pattern({A: 4, S: 2}, STREAMS) == build_pattern({A: 2, S: 1}, STREAMS) == [A, S, A]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"pattern": {A: 2, S: 1}, "accum_grad": 2},
+            "--accum_grad 2 is no multiple of 3, the length of the pattern asr,ser,asr: .* unequal shares; take 3$",
+        ),
+        ({"pattern": {A: 2, S: 1}, "accum_grad": 7}, "take 6 or 9$"),
+        (
+            {"pattern": {A: 20, S: 1}, "accum_grad": 2},
+            "no multiple of 21, the length of the pattern {'asr': 20, 'ser': 1}",
+        ),
+        (
+            {"pattern": "round_robin", "accum_grad": 4, "steps": 10},
+            "--num_iters_per_epoch 10 is no multiple of --accum_grad 4: ESPnet would carry the last 2 batches' "
+            "gradients over to the next epoch; take 8 or 12$",
+        ),
+    ],
+)
+def test_accumulations_that_would_mix_unevenly_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        factory(**options)
+
+
 def test_a_batch_must_reach_all_processes() -> None:
     with pytest.raises(ValueError, match=r"batch \('s0', 's1'\) has 2 utterances for 3 processes; use larger batches"):
         factory(world_size=3)

@@ -148,7 +148,7 @@ def test_the_ctc_loss_is_that_of_the_connector_s_frames_per_token() -> None:
     assert float(model(**data)[1]["loss_ctc_asr"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"ctc_feedback": True, "speech_first": True, "start_id": None}])
+@pytest.mark.parametrize("options", [{}, {"ctc_feedback": True, "speech_first": True, "opening_ids": ()}])
 def test_the_outcome_does_not_depend_on_padding(options: dict[str, Any]) -> None:
     model, data = build_model(**options), batch((0, 1, 0), (0.9, 0.3, 0.5))
     heard = perceive(model, data)

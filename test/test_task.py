@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
     model = build(recipe)
     assert type(model.layer_weights) is PerTaskWeights and type(model.gate) is PromptGate
     assert type(model.fusion) is LayerFusion and type(model.fusion.weights) is PromptWeights
-    assert model.fusion.weights.start.tolist() == [0, 0, 10] and model.layer_weights.weight.eq(0).all()
+    assert model.fusion.weights.start.tolist() == [0, 0, 15] and model.layer_weights.weight.eq(0).all()
     assert model.ctc is not None and model.ctc_weight == 1.0 and not model.speech_first
     args = parse(recipe)
     assert (args.iterator_type, args.unused_parameters, args.task_pattern) == ("task", True, "round_robin")
@@ -112,7 +113,7 @@ def test_pretrained_folders_come_frozen_with_lora(recipe: Recipe, tmp_path: Path
 def test_the_language_model_takes_the_tokenizer_s_size_and_opens_with_its_bos(recipe: Recipe) -> None:
     model, preprocess = build(recipe), HarmoniFuseTask.build_preprocess_fn(parse(recipe), train=False)
     size = preprocess.tokenizer.vocab_size  # type: ignore[attr-defined]
-    assert model.decoder.llm.config.vocab_size == size and model.start_id == 1
+    assert model.decoder.llm.config.vocab_size == size and model.opening_ids == (1,)
     assert model.ctc is not None and model.ctc.project.out_features == size + 1
 
 
@@ -180,3 +181,41 @@ def test_a_model_trained_on_dumped_layers_hears_the_waveform_alike(tmp_path: Pat
     rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (dumped, heard)]
     for one, other in zip(*rows, strict=True):
         assert one["id"] == other["id"] and one["probs"] == pytest.approx(other["probs"], abs=1e-5)
+
+
+def test_freezing_groups_and_accumulation_hold_in_training_and_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {
+        "decoder_conf": {"model": save_llm(tmp_path), "lora": LORA},
+        "freeze_param": ["connector"],
+        "optim_groups": [{"match": "lora_", "lr": 1.0e-4}, {"match": "^gate", "lr": 2.0e-3}],
+        "accum_grad": 2,
+    }
+    recipe = Recipe(tmp_path, tokenizer=str(tmp_path))
+    caplog.set_level("INFO")
+    experiment = recipe.train("exp", config)
+    state = torch.load(experiment / "checkpoint.pth", weights_only=False)
+    assert [group["initial_lr"] for group in state["optimizers"][0]["param_groups"]] == [1.0e-3, 1.0e-4, 2.0e-3]
+    assert "freeze_param connector: " in caplog.text and "Parameters:\ncomponent " in caplog.text
+    assert re.search(r"\ndecoder LoRA +672 +672\n", caplog.text) and re.search(r"\nconnector +[\d,]+ +0\n", caplog.text)
+    before = HarmoniFuseTask.build_model(parse(recipe, config))
+    after, _ = HarmoniFuseTask.build_model_from_file(experiment / "config.yaml", experiment / "1epoch.pth")
+    assert not any(weight.requires_grad for weight in after.connector.parameters())
+    assert any(name.startswith("connector.") for name in torch.load(experiment / "1epoch.pth"))  # random: kept
+    assert before.state_dict().keys() == after.state_dict().keys()
+
+
+def test_options_that_would_be_undone_are_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = {"optim_groups": [{"match": "^gate", "lr": 2.0e-3}]}
+    schedule = {"scheduler": "onecyclelr", "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 10}}
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {**groups, **schedule})
+    assert "scheduler_conf has max_lr: 0.001, which would replace the learning rates" in capsys.readouterr().err
+    recipe.train("listed", {**groups, **schedule, "scheduler_conf": {"max_lr": [1.0e-3, 2.0e-3], "total_steps": 10}})
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {"freeze_param": ["connecter"]})
+    assert "freeze_param: 'connecter' matches none of the" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        recipe.train("exp", {"task_pattern": {"asr": 2, "ser": 1}, "accum_grad": 2})
+    assert "--accum_grad 2 is no multiple of 3, the length of the pattern asr,ser,asr" in capsys.readouterr().err

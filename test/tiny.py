@@ -46,6 +46,11 @@ QWEN2: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 LLAMA = {**QWEN2, "model_type": "llama"}
+CHAT = (  # in the manner of ChatML and Llama 3: a default system message, today's date, trimmed messages
+    "{{ '<|turn|>system\nBE BRIEF ' + strftime_now('%Y') + '<|end|>' }}"
+    "{% for m in messages %}{{ '<|turn|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}"
+)
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]}
 LOGMEL: dict[str, Any] = {"n_mels": 12, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "kernel_size": 5}
 ENCODER: dict[str, Any] = {
@@ -75,9 +80,15 @@ def save_encoder(folder: Path, model_type: str = "wavlm") -> str:
     return models.save_encoder(folder, encoder_config(model_type))
 
 
-def save_llm(folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300) -> str:
-    """Write a random language model with a tokenizer of single bytes, and return its folder."""
-    return models.save_llm(folder, {**config, "vocab_size": vocab_size})
+def save_llm(
+    folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300, chat_template: str | None = None
+) -> str:
+    """Write a random language model with a tokenizer of single bytes, and return its folder.
+
+    Ids: 0 <eos>, 1 to 256 the bytes; with a chat template 257 <|turn|> and 258 <|end|>.
+    """
+    others = ("<|turn|>", "<|end|>") if chat_template is not None else ()
+    return models.save_llm(folder, {**config, "vocab_size": vocab_size}, "<eos>", others, chat_template)
 
 
 def build_model(
@@ -104,7 +115,7 @@ def build_model(
         ctc=CTCHead(width, VOCAB) if ctc else None,
         decoder=llm,
         fusion=fusion,
-        **{"start_id": 1, **options},
+        **{"opening_ids": [1], **options},
     )
     if last_bias < 10.0:  # far from the start, where prompts differ and the head is sharp
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every committed training configuration is built, the full-size ones on the meta device, and has its published size."""
+"""Every committed training configuration is built, on the meta device, and its models have their published sizes."""
 
 from __future__ import annotations
 

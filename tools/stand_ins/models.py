@@ -33,7 +33,7 @@ QWEN2: dict[str, Any] = {
     "tie_word_embeddings": True,
     "vocab_size": 512,
 }
-CHAT_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TOKENS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -43,7 +43,7 @@ CHAT_TEMPLATE = (
 def make_models(out_dir: Path) -> int:
     """Write ``out_dir/models/wavlm`` and ``out_dir/models/qwen2``, and return how many these are."""
     save_encoder(out_dir / FOLDER / "wavlm", WAVLM)
-    save_llm(out_dir / FOLDER / "qwen2", QWEN2, CHAT_TOKENS, eos="<|im_end|>", template=CHAT_TEMPLATE)
+    save_llm(out_dir / FOLDER / "qwen2", QWEN2, CHAT_TOKENS[0], CHAT_TOKENS[1:], CHAT_TEMPLATE)
     return 2
 
 
@@ -58,24 +58,23 @@ def save_encoder(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def save_llm(
-    folder: Path,
-    config: Mapping[str, Any],
-    special: Sequence[str] = ("<eos>",),
-    eos: str = "<eos>",
-    template: str | None = None,
+    folder: Path, config: Mapping[str, Any], eos: str, others: Sequence[str] = (), template: str | None = None
 ) -> str:
-    """Write a random language model with a tokenizer of single bytes, and return its folder."""
+    """Write a random language model with a tokenizer of single bytes, and return its folder.
+
+    Ids: 0 ``eos``, 1 to 256 the bytes, then the ``others``, special tokens too.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(2)
-    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).save_pretrained(folder)
+    pieces = [eos, *sorted(pre_tokenizers.ByteLevel.alphabet()), *others]
     inner = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, []))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    others = [token for token in special if token != eos]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=eos, additional_special_tokens=others)
+    special = {"eos_token": eos, "additional_special_tokens": list(others)}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""Configurations and sizes of the pre-trained models that committed recipes name, as published on the Hugging Face Hub."""
+"""Configurations and sizes, as published on the Hugging Face Hub, of the models that committed recipes name."""
 
 from __future__ import annotations
 

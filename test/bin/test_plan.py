@@ -1,0 +1,93 @@
+"""The plan of a training: from shapes alone, measured where weights and audio are, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import LORA, Recipe, save_llm
+
+from harmonifuse_espnet.bin.plan import get_parser, main
+from harmonifuse_espnet.task import HarmoniFuseTask
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("recipe")
+    return Recipe(folder, tokenizer=save_llm(folder / "llm"))
+
+
+def command(recipe: Recipe, config: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    decoder = {"model": recipe.tokenizer, "lora": LORA}
+    return recipe.train_command("exp", {"decoder_conf": decoder, **(config or {})}, **options)
+
+
+def plan(recipe: Recipe, capsys: pytest.CaptureFixture[str], *args: Any, **options: Any) -> str:
+    capsys.readouterr()
+    main(command(recipe, *args, **options))
+    return capsys.readouterr().out
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The row that begins so, without its first column."""
+    return next(line[len(first) :].split() for line in text.splitlines() if line.startswith(f"{first} "))
+
+
+def test_the_table_counts_the_model_that_training_builds(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan(recipe, capsys)
+    args = HarmoniFuseTask.get_parser().parse_args(command(recipe))
+    model = HarmoniFuseTask.build_model(args)
+    total = sum(weight.numel() for weight in model.parameters())
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert cells(text, "together") == [f"{total:,}", f"{trained:,}"]
+    lora = sum(weight.numel() for name, weight in model.named_parameters() if "lora_" in name)
+    assert cells(text, "decoder LoRA") == [f"{lora:,}"] * 2 and cells(text, "decoder ")[-1] == "0"
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_no_weights_are_needed(recipe: Recipe, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    bare = Path(save_llm(tmp_path / "llm"))
+    (bare / "model.safetensors").unlink()
+    config = {"decoder_conf": {"model": str(bare), "lora": LORA}}
+    assert plan(recipe, capsys, config) == plan(recipe, capsys)
+    with pytest.raises(SystemExit):
+        main(command(recipe, config, steps_measured=1))
+    assert "no file named model.safetensors" in capsys.readouterr().err
+
+
+def test_steps_by_task_are_those_of_the_iterator(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan(recipe, capsys, task_pattern="{asr: 2, ser: 1}", num_iters_per_epoch=12, max_epoch=7)
+    assert cells(text, "asr") == ["6", "2", "8", "4.00"] and cells(text, "ser") == ["6", "2", "4", "2.00"]
+    assert "max_epoch 7, each of 12 steps and 12 updates of the weights" in text
+    text = plan(recipe, capsys, task_pattern="{asr: 2, ser: 1}", num_iters_per_epoch=12, accum_grad=3)
+    assert "each of 12 steps and 4 updates of the weights" in text
+
+
+def test_what_does_not_fit_is_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "together" in plan(recipe, capsys, ngpu=1, device_memory="80GB", use_amp="true")
+    with pytest.raises(SystemExit) as error:
+        main(command(recipe, ngpu=1, device_memory="500MB"))
+    shown = capsys.readouterr()
+    assert error.value.code == 1 and "CUDA context and fragments" in shown.out
+    assert "error: the training needs 8" in shown.err and "MB, the memory has 500 MB; the largest part is" in shown.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
+def test_a_gpu_that_is_not_here_is_asked_for(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No GPU here: --device_memory, such as 80GB, tells whether this fits" in plan(recipe, capsys, ngpu=2)
+
+
+def test_hours_come_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan(recipe, capsys, steps_measured=2, max_epoch=3)
+    assert "Measured here, 2 steps of each task" in text and "max_epoch 3 with validation: about" in text
+    assert [line.split(" ")[0] for line in text.splitlines()].count("asr") == 2  # steps, and their time
+
+
+def test_options_are_those_of_training(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    training = {action.dest for action in HarmoniFuseTask.get_parser()._actions}
+    assert {action.dest for action in get_parser()._actions} - training == {"device_memory", "steps_measured"}
+    with pytest.raises(SystemExit):
+        main(["--tokenizer", recipe.tokenizer])
+    assert "tasks" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+"""Steps by task, the largest batches, and a typical choice of them, on literal batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmonifuse_espnet.budget import largest_batches, read_lengths, spread_batches, steps_by_task
+from harmonifuse_espnet.iterator import TaskBatches, TaskIterFactory
+from harmonifuse_espnet.memory import BatchShape
+
+LENGTHS = {"a": (100, 9), "b": (90, 2), "c": (40, 3), "d": (30, 20), "e": (20, 1), "f": (10, 1)}
+SORTED = [("a", "b"), ("c", "d", "e"), ("f",)]
+
+
+def test_lengths_come_from_the_shape_files_of_stage_5(tmp_path: Path) -> None:
+    for name, lines in (("speech_shape", "a 16000\nb 200,80\n"), ("text_shape", "a 5,100\nb 7,100\n")):
+        (tmp_path / name).write_text(lines)
+    files = [str(tmp_path / name) for name in ("speech_shape", "text_shape")]
+    assert read_lengths(files) == {"a": (16000, 5), "b": (200, 7)}
+    with pytest.raises(
+        ValueError, match=r"--train_shape_file: expected speech_shape and text_shape of stage 5, got \["
+    ):
+        read_lengths(files[:1])
+
+
+def test_the_largest_batches_have_the_most_speech_and_the_most_text() -> None:
+    found = largest_batches(TaskBatches(SORTED, seed=0), LENGTHS, ranks=1, prompt=4)
+    assert found == [BatchShape(2, 100, 9, 4), BatchShape(3, 40, 20, 4)]
+    halves = largest_batches(TaskBatches(SORTED, seed=0), LENGTHS, ranks=2, prompt=4)
+    assert [shape.utterances for shape in halves] == [1, 2]
+
+
+def test_where_batches_are_drawn_anew_the_longest_may_meet() -> None:
+    stream = TaskBatches(SORTED, seed=0, redraw=True)
+    assert largest_batches(stream, LENGTHS, ranks=1, prompt=4) == [BatchShape(3, 100, 20, 4)]
+
+
+def test_steps_follow_the_pattern() -> None:
+    streams = {"asr": TaskBatches(SORTED, 0), "ser": TaskBatches(SORTED, 1)}
+    made: dict[str, Any] = {"streams": streams, "loader": {}}
+    assert steps_by_task(TaskIterFactory(pattern={"asr": 2, "ser": 1}, steps=60, **made)) == {"asr": 40, "ser": 20}
+    assert steps_by_task(TaskIterFactory(pattern="round_robin", steps=None, **made)) == {"asr": 3, "ser": 3}
+
+
+def test_measured_batches_are_the_largest_and_then_evenly_spread() -> None:
+    lengths = {str(size): (size, 1) for size in range(1, 11)}
+    stream = TaskBatches([(key,) for key in lengths], seed=0)
+    assert spread_batches(stream, lengths, 1) == [("10",), ("6",)]
+    assert spread_batches(stream, lengths, 5) == [("10",), ("2",), ("4",), ("6",), ("8",), ("10",)]

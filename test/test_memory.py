@@ -1,0 +1,144 @@
+"""What a step is reckoned to need, against the tensors that autograd keeps and against hand-worked sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny import LOGMEL, LORA, QWEN2, VOCAB, build_model, noise, pad
+from torch import nn
+
+from harmonifuse_espnet.decoder import HuggingFaceDecoder
+from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend
+from harmonifuse_espnet.memory import (
+    CONTEXT,
+    BatchShape,
+    Precision,
+    activations,
+    frames_of,
+    optimizer_state_bytes,
+    reckon,
+)
+
+LLM = {**QWEN2, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 512}
+CPU, GPU = Precision(gpu=False, amp=False), Precision(gpu=True, amp=False)
+SHAPE = BatchShape(utterances=2, length=64000, tokens=12, prompt=6)
+EVERYWHERE = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def kept_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:
+    """Bytes of the storages that autograd keeps for the backward pass, parameters left out."""
+    known = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
+    sizes: dict[int, tuple[int, torch.Tensor]] = {}  # the tensor keeps its address from being used again
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            sizes[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        outcome = forward()
+    assert outcome is not None
+    return sum(size for size, _ in sizes.values())
+
+
+def kept_by_llm(decoder: HuggingFaceDecoder, positions: int) -> int:
+    embeds = torch.randn(2, positions // 2, decoder.hidden_size, requires_grad=True)
+    order = torch.arange(positions // 2)[None].expand(2, -1)
+    return kept_bytes(decoder, lambda: decoder(embeds, None, order))
+
+
+@pytest.mark.parametrize("lora", [None, LORA, {**LORA, "target_modules": EVERYWHERE}], ids=["whole", "lora", "lora7"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_the_language_model_keeps_what_the_formula_says(lora: dict[str, Any] | None, half: bool) -> None:
+    conf = {"vocab_size": VOCAB, "config": LLM, "lora": lora}
+    model = build_model(decoder=conf)
+    positions = 2 * (6 + -(-frames_of(model.frontend, 64000) // 2) + 12)
+    plain = 0
+    for checkpointing in (False, True):
+        decoder = HuggingFaceDecoder(**conf, gradient_checkpointing=checkpointing).train()
+        if half and lora:
+            for weight in decoder.parameters():
+                weight.data = weight.data if weight.requires_grad else weight.data.bfloat16()
+        model.decoder = decoder
+        reckoned = activations(model, SHAPE, GPU if half else CPU)["language model"]
+        kept = kept_by_llm(decoder, positions)
+        again = plain // 4  # of the four layers, checkpointed, one at a time comes back in the backward pass
+        assert 0.8 < (kept + again) / reckoned < 1.2
+        plain = kept
+
+
+@pytest.mark.parametrize("ctc", [True, False])
+def test_a_whole_step_keeps_what_the_formulas_say(ctc: bool) -> None:
+    frontend = LogMelFrontend(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
+    model = build_model(frontend=frontend, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
+    batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
+    batch |= pad([[5] * 5] * 2, "prompt") | pad([[4] * 11] * 2, "ctc_text") | pad([[0]] * 2, "task")
+    kept = kept_bytes(model, lambda: model(**batch)[0])
+    reckoned = sum(activations(model, SHAPE, CPU).values())
+    assert 0.67 < kept / reckoned < 1.5
+
+
+def test_frames_are_those_of_the_frontends() -> None:
+    frontend = LogMelFrontend(**LOGMEL).eval()
+    for samples in (640, 5000, 16000):
+        _, lengths = frontend(torch.zeros(1, samples), torch.tensor([samples]))
+        assert frames_of(frontend, samples) == int(lengths)
+    dumped = LogMelFrontend(**LOGMEL, feats_type="fbank").eval()
+    assert frames_of(dumped, 101) == int(dumped(torch.zeros(1, 101, 12), torch.tensor([101]))[1])
+    assert frames_of(PrecomputedFrontend(3, 16), 77) == 77
+    assert frames_of(nn.Module(), 16000) == 50  # pre-trained: 20 ms
+
+
+def test_weights_gradients_and_state_by_hand() -> None:
+    model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
+    frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    on_cpu = reckon(model, SHAPE, CPU, 8.0, ranks=1)
+    assert (on_cpu["weights"], on_cpu["gradients"]) == (4 * (frozen + trained), 4 * trained)
+    assert on_cpu["optimizer"] == 8 * trained and "CUDA context and fragments" not in on_cpu
+    on_gpus = reckon(model, SHAPE, Precision(gpu=True, amp=True), 8.0, ranks=2)
+    assert (on_gpus["weights"], on_gpus["gradients"]) == (2 * frozen + 4 * trained, 8 * trained)
+    assert on_gpus["bfloat16 copies of trained weights"] == 2 * trained
+    assert on_gpus["CUDA context and fragments"] > CONTEXT
+
+
+def test_a_part_s_precision_is_that_of_its_frozen_weights_or_of_autocast() -> None:
+    model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
+    whole = HuggingFaceDecoder(VOCAB, config=QWEN2)
+    for amp, gpu, expected in ((False, False, 4), (True, False, 4), (False, True, 2), (True, True, 2)):
+        assert Precision(gpu, amp).activation(model.decoder) == expected
+    assert (GPU.activation(whole), Precision(True, True).activation(whole), GPU.activation(model.gate)) == (4, 2, 4)
+
+
+def test_logits_of_a_large_vocabulary_count() -> None:
+    model = build_model(decoder={"vocab_size": 5000, "config": QWEN2})
+    parts = activations(model, BatchShape(utterances=3, length=16000, tokens=100, prompt=4), CPU)
+    assert parts["fusion and logits"] == 300 * (3 * 3 * 32 * 4 + 5000 * 16)
+
+
+def test_longer_and_more_utterances_need_more() -> None:
+    model = build_model()
+
+    def total(**changes: int) -> int:
+        return sum(activations(model, BatchShape(**{**vars(SHAPE), **changes}), CPU).values())
+
+    assert total(utterances=4) == 2 * total()
+    for field in ("length", "tokens", "prompt"):
+        assert total(**{field: 2 * vars(SHAPE)[field]}) > total()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        (torch.optim.AdamW, {}, 8),
+        (torch.optim.SGD, {"lr": 0.1}, 0),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, 4),
+    ],
+)
+def test_optimizers_tell_their_state_s_size(kind: Any, options: dict[str, Any], expected: int) -> None:
+    optimizer = kind(nn.Linear(64, 64).parameters(), **options)
+    assert optimizer_state_bytes(optimizer) == pytest.approx(expected, rel=0.01)
