@@ -143,6 +143,15 @@ def test_training_is_launched_for_the_devices(mini: Recipe, options: list[str], 
     assert mini.calls() == [words(launch) + train_options(ngpu) + words(end)], done.stdout
 
 
+def test_a_plan_takes_the_options_of_training_and_trains_nothing(mini: Recipe) -> None:
+    options = ["--train_args", "--max_epoch 3", "--nproc", "2"]
+    done = mini.run("--stop_stage", "6", "--plan", "true", "--plan_args", "--device_memory 80GB", *options)
+    assert done.returncode == 0, done.stdout
+    end = words("--max_epoch 3 --device_memory 80GB")
+    assert mini.calls()[-1] == words(f"-m {BIN}plan") + train_options(0) + end
+    assert "train" not in mini.commands()
+
+
 def test_training_logs_beside_the_model_and_processes_have_one_thread(mini: Recipe) -> None:
     mini.run("--stop_stage", "6")
     log = (mini.dir / TAG / "train.log").read_text(encoding="utf-8")

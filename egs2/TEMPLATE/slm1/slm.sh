@@ -50,6 +50,8 @@ encoder=               # hub name or folder of the speech encoder, likewise
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
 train_args=            # more options for training, such as "--max_epoch 3"
+plan=false             # true: stage 6 only prints what training takes: parameters, steps, memory
+plan_args=             # more options for the plan, such as "--device_memory 80GB --steps_measured 5" (hours)
 tag=                   # folder of the experiment in expdir; empty: made from configuration, features and tokenizer
 # -- Decoding and scores
 inference_config=conf/decode.yaml        # configuration of decoding
@@ -116,7 +118,7 @@ check_options() {
     [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
-    for name in skip_bad upload_private dry_run; do one_of "$name" true false; done
+    for name in skip_bad plan upload_private dry_run; do one_of "$name" true false; done
     for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
     for name in "${test_list[@]}"; do
         [[ $name != train && $name != valid ]] || die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
@@ -245,6 +247,13 @@ stage_6() {
         need 6 5 "$stats/train/feats_stats.npz"
         options+=(--feats_stats "$stats/train/feats_stats.npz")
     fi
+    read -ra extra <<<"$train_args"
+    if [[ $plan == true ]]; then
+        options+=("${extra[@]}")
+        read -ra extra <<<"$plan_args"
+        module cuda_cmd plan "${options[@]}" "${extra[@]}"
+        return
+    fi
     if ((ngpu == 0 && nproc > 1)); then
         export OMP_NUM_THREADS=1
         launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$nproc" -m harmonifuse_espnet.bin.train)
@@ -252,7 +261,6 @@ stage_6() {
     elif ((ngpu > 1)); then
         options+=(--multiprocessing_distributed true)
     fi
-    read -ra extra <<<"$train_args"
     mkdir -p "$exp"
     log "Log: $exp/train.log"
     run cuda_cmd "${launch[@]}" "${options[@]}" "${extra[@]}" 2>&1 | tee -a "$exp/train.log"

@@ -10,7 +10,7 @@ set -euo pipefail
 datadir=data    # folder for the data folders
 protocol=superb # how IEMOCAP is split; see run.sh
 fold=1          # fold of the protocol
-labels=4        # emotions: 4 (excitement merged into happiness), 4_no_exc, 9, or a choice of your own
+labels=4        # emotions: 4 (excitement merged into happiness), 4_no_exc, 9, or your own: neu,sad,hap=joy,exc=joy
 train_tasks=ser # ser, asr, or both, separated by commas
 # End of options
 
@@ -20,8 +20,11 @@ parse_options local/data.sh "$@"
 . ./path.sh
 . ./db.sh
 IFS=, read -ra names <<<"$train_tasks"
+IFS=, read -ra label_list <<<"$labels"
 
 for name in "${names[@]}"; do
+    options=(--labels "${label_list[@]}")
+    [[ $name != asr ]] || options=(--text_case lower) # all turns with words, whatever their emotion
     "$PYTHON" -m harmonifuse_espnet.bin.prepare_data iemocap "$IEMOCAP" "$datadir" --protocol "$protocol" --fold "$fold" \
-        --labels "$labels" --task "$name" --set_names "train=train_$name" "dev=dev_$name" "test=test_$name"
+        --task "$name" "${options[@]}" --set_names "train=train_$name" "dev=dev_$name" "test=test_$name"
 done
