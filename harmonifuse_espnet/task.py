@@ -26,7 +26,7 @@ from espnet2.utils.types import str2bool, str_or_none
 from harmonifuse_espnet.connector import CTCHead, StackingConnector
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.decoder import HuggingFaceDecoder
-from harmonifuse_espnet.frontend import HuggingFaceFrontend, LogMelFrontend, PrecomputedFrontend, stats_path
+from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend, stats_path
 from harmonifuse_espnet.fusion import LastLayerFusion, LayerFusion
 from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
 from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
@@ -39,12 +39,19 @@ from harmonifuse_espnet.layer_weights import (
 )
 from harmonifuse_espnet.model import HarmoniFuseModel
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import load_tokenizer
+from harmonifuse_espnet.whisper import WhisperFrontend
 
 frontend_choices = ClassChoices(
     "frontend",
-    {"logmel": LogMelFrontend, "huggingface": HuggingFaceFrontend, "precomputed": PrecomputedFrontend},
+    {
+        "logmel": LogMelFrontend,
+        "huggingface": HuggingFaceFrontend,
+        "whisper": WhisperFrontend,
+        "precomputed": PrecomputedFrontend,
+    },
     default="logmel",
 )
 layer_weights_choices = ClassChoices(
