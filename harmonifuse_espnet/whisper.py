@@ -89,6 +89,7 @@ class WhisperFrontend(PretrainedFrontend):
                 f"frontend_conf: {model or 'config'} is of type {known.model_type}, the frontend whisper runs whisper; "
                 "for WavLM, HuBERT and wav2vec 2.0, take the frontend huggingface"
             )
+        whole.encoder.embed_positions.requires_grad_(False)  # sinusoids; loading forgets that they are fixed
         super().__init__(
             whole.encoder, known.encoder_layers, known.d_model, freeze, model is not None, gradient_checkpointing
         )

@@ -1,0 +1,28 @@
+"""Benchmarks of harmonifuse_espnet beside what is usually done instead, both in the same run: ``bench.py NAME --help``."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import encoder
+
+BENCHMARKS = [
+    encoder,
+]
+
+
+def main() -> None:
+    """Run the benchmark that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = parser.add_subparsers(metavar="NAME", required=True)
+    for module in BENCHMARKS:
+        summary = (module.__doc__ or "").partition("\n")[0]
+        own = names.add_parser(module.__name__.rpartition(".")[2], help=summary, description=module.__doc__)
+        module.add_arguments(own)
+        own.set_defaults(run=module.run)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
