@@ -88,7 +88,8 @@ class LogMelFrontend(nn.Module):
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames of 40 ms."""
-        with torch.no_grad():
+        # Mel energies span more than bfloat16's eight bits tell apart.
+        with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)
             if self.normalize is not None:
                 features, lengths = self.normalize(features, lengths)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from harmonifuse_espnet.conformer import length_mask
 
-# Scores (heads x queries x keys) of one call: on the CPU so many as stay in its caches, on a GPU so many as keep it busy.
+# Scores (heads x queries x keys) of one call: on the CPU as many as stay in its caches, on a GPU enough to be busy.
 SCORES = {"cpu": 2**23, "cuda": 2**26}
 
 
@@ -28,6 +29,7 @@ class Call:
         size: n.
         index: Their frames in the row, (b, n), positions beyond an end being any; None for a single utterance.
         mask: (b, n), True at valid frames; None where all are.
+        valid: Numbers of the valid frames in the flattened (b, n), so that a GPU need not be waited for.
     """
 
     start: int
@@ -35,6 +37,7 @@ class Call:
     size: int
     index: Tensor | None = None
     mask: Tensor | None = None
+    valid: Tensor | None = None
 
     def read(self, row: Tensor) -> Tensor:
         """The utterances' part of a row: (S, heads, d) -> (b, n, heads, d)."""
@@ -42,7 +45,8 @@ class Call:
 
     def strip(self, padded: Tensor) -> Tensor:
         """Back to a row: (b, n, heads, d) -> (stop - start, heads, d)."""
-        return padded.flatten(0, 1) if self.mask is None else padded[self.mask]
+        row = padded.flatten(0, 1)
+        return row if self.valid is None else row[self.valid]
 
 
 def plan_calls(lengths: Sequence[int], heads: int, device: torch.device) -> list[Call]:
@@ -68,7 +72,10 @@ def _plan_call(start: int, group: Sequence[int], device: torch.device) -> Call:
     lengths = torch.tensor(group, device=device)
     starts = start + lengths.cumsum(0) - lengths
     index = (starts[:, None] + torch.arange(size, device=device)).clamp(max=stop - 1)
-    return Call(start, stop, size, index, length_mask(lengths, size) if min(group) < size else None)
+    if min(group) == size:
+        return Call(start, stop, size, index)
+    mask = length_mask(lengths, size)
+    return Call(start, stop, size, index, mask, mask.flatten().nonzero()[:, 0])
 
 
 class PackedAttention:
@@ -81,18 +88,18 @@ class PackedAttention:
         lengths: Frames of each utterance; their sum is S.
     """
 
-    def __init__(self, first: nn.Module, lengths: Sequence[int]) -> None:
-        self.heads: int = first.num_heads  # type: ignore[assignment]
-        self.calls = plan_calls(lengths, self.heads, first.q_proj.weight.device)  # type: ignore[arg-type,union-attr]
+    def __init__(self, first: Any, lengths: Sequence[int]) -> None:
+        self.heads: int = first.num_heads
+        self.calls = plan_calls(lengths, self.heads, first.q_proj.weight.device)
 
-    def __call__(self, module: nn.Module, hidden: Tensor) -> Tensor:
+    def __call__(self, module: Any, hidden: Tensor) -> Tensor:
         """``hidden`` (S, D) -> (S, D)."""
         projections = (module.q_proj, module.k_proj, module.v_proj)
         rows = [project(hidden).unflatten(-1, (self.heads, -1)) for project in projections]
         parts = [call.strip(self.attend(module, hidden, rows, call)) for call in self.calls]
         return module.out_proj(torch.cat(parts).flatten(1))
 
-    def attend(self, module: nn.Module, hidden: Tensor, rows: Sequence[Tensor], call: Call) -> Tensor:
+    def attend(self, module: Any, hidden: Tensor, rows: Sequence[Tensor], call: Call) -> Tensor:
         """One call's part of queries, keys and values (S, heads, d) -> (b, n, heads, d)."""
         query, key, value = (call.read(row).transpose(1, 2) for row in rows)
         mask = None if call.mask is None else call.mask[:, None, None]
@@ -100,6 +107,6 @@ class PackedAttention:
         return heard.transpose(1, 2)
 
 
-def dropout_of(module: nn.Module) -> float:
+def dropout_of(module: Any) -> float:
     """Dropout of an attention module's weights: none in eval mode."""
-    return module.dropout if module.training else 0.0  # type: ignore[return-value]
+    return module.dropout if module.training else 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoFeatureExtractor, AutoModel
 
@@ -38,7 +38,7 @@ class PretrainedFrontend(Pretrained):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Any,
         num_layers: int,
         hidden_size: int,
         freeze: bool,
@@ -46,7 +46,8 @@ class PretrainedFrontend(Pretrained):
         gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.encoder, self.num_layers, self.hidden_size = encoder, num_layers, hidden_size
+        self.encoder: Any = encoder
+        self.num_layers, self.hidden_size = num_layers, hidden_size
         self.frozen, self.restorable = freeze, freeze and restorable
         self.gradient_checkpointing = gradient_checkpointing
         if freeze:
@@ -173,22 +174,23 @@ class HuggingFaceFrontend(PretrainedFrontend):
         mask = length_mask(frames, features.size(1))
         hidden = _first(self.encoder.feature_projection(features)) * mask[..., None]
         del features  # this frame lives as long as the states are asked for
-        hidden = (hidden + encoder.pos_conv_embed(hidden))[mask]
+        valid = mask.flatten().nonzero()[:, 0]
+        hidden = (hidden + encoder.pos_conv_embed(hidden)).flatten(0, 1)[valid]
         hidden = encoder.dropout(hidden if self.pre_norm else encoder.layer_norm(hidden))
         block = pre_norm_block if self.pre_norm else post_norm_block
         attend = self.attention(encoder.layers[0].attention, frames.tolist())
         for layer in encoder.layers:
             hidden = self.run_layer(block, layer, attend, hidden)
-            yield unpack(hidden, mask)
+            yield unpack(hidden, valid, mask.shape)
 
 
-def post_norm_block(layer: nn.Module, attend: PackedAttention, hidden: Tensor) -> Tensor:
+def post_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tensor:
     """A layer of the base models: (S, D) -> (S, D)."""
     hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden)))
     return layer.final_layer_norm(hidden + layer.feed_forward(hidden))
 
 
-def pre_norm_block(layer: nn.Module, attend: PackedAttention, hidden: Tensor) -> Tensor:
+def pre_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tensor:
     """A layer of the large models, with a language's adapter where MMS has one: (S, D) -> (S, D)."""
     hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden)))
     hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
@@ -196,13 +198,13 @@ def pre_norm_block(layer: nn.Module, attend: PackedAttention, hidden: Tensor) ->
     return hidden if adapter is None else hidden + adapter(hidden)
 
 
-def unpack(hidden: Tensor, mask: Tensor) -> Tensor:
-    """The row of all utterances (S, D) -> (B, T, D), zero where ``mask`` (B, T) is False."""
-    if len(hidden) == mask.numel():
-        return hidden.view(*mask.shape, -1)
-    padded = hidden.new_zeros(*mask.shape, hidden.size(-1))
-    padded[mask] = hidden
-    return padded
+def unpack(row: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
+    """The row of all utterances (S, D) -> (B, T, D), ``valid`` (S,) the places in the flattened ``shape`` (B, T)."""
+    if len(row) == shape.numel():
+        return row.view(*shape, -1)
+    padded = row.new_zeros(shape.numel(), row.size(-1))
+    padded[valid] = row
+    return padded.view(*shape, -1)
 
 
 def standardize(speech: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:

@@ -1,18 +1,19 @@
 """WavLM's self-attention with the gated relative position bias, through PyTorch's fused attention.
 
-For query i and key j of a head, the bias is ``g_i * f(j - i)``: ``f`` looks up the bucket of the distance in an embedding
-that all layers share, ``g_i = a * (b * c - 1) + 2`` with ``a, b = sigmoid(W x_i)`` listens to the head's part of the
-layer's input (Chi et al., 2022, arXiv:2106.16138; Chen et al., 2022, arXiv:2110.13900). Hugging Face makes the product
-of a whole batch, (B x heads, T, T), in each layer; here it is made for some queries of one call at a time.
+For query i and key j of a head, the bias is ``g_i * f(j - i)``: ``f`` looks up the bucket of the distance in an
+embedding that all layers share, ``g_i = a * (b * c - 1) + 2`` with ``a, b = sigmoid(W x_i)`` listens to the head's part
+of the layer's input (Chi et al., 2022, arXiv:2106.16138; Chen et al., 2022, arXiv:2110.13900). Hugging Face makes the
+product of a whole batch, (B x heads, T, T), in each layer; here it is made for some queries of one call at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from harmonifuse_espnet.packed_attention import SCORES, Call, PackedAttention, dropout_of
 
@@ -27,11 +28,11 @@ class GatedPackedAttention(PackedAttention):
         lengths: Frames of each utterance.
     """
 
-    def __init__(self, first: nn.Module, lengths: Sequence[int]) -> None:
+    def __init__(self, first: Any, lengths: Sequence[int]) -> None:
         super().__init__(first, lengths)
         self.bias = position_bias(first, max(lengths))
 
-    def attend(self, module: nn.Module, hidden: Tensor, rows: Sequence[Tensor], call: Call) -> Tensor:
+    def attend(self, module: Any, hidden: Tensor, rows: Sequence[Tensor], call: Call) -> Tensor:
         """One call's part of queries, keys and values (S, heads, d) -> (b, n, heads, d)."""
         query, key, value = (call.read(row).transpose(1, 2) for row in rows)
         gate = position_gate(module, call.read(hidden.unflatten(-1, (self.heads, -1)))).transpose(1, 2)
@@ -47,7 +48,7 @@ class GatedPackedAttention(PackedAttention):
         return torch.cat(parts, dim=2).transpose(1, 2)
 
 
-def position_bias(first: nn.Module, size: int) -> Tensor:
+def position_bias(first: Any, size: int) -> Tensor:
     """``f(j - i)`` of each head, (heads, size, size); keys beyond ``size`` fill the rows up to :data:`ALIGNMENT`."""
     places = torch.arange(_aligned(size), device=first.rel_attn_embed.weight.device)
     distances = torch.arange(1 - size, len(places), device=places.device)
@@ -55,7 +56,7 @@ def position_bias(first: nn.Module, size: int) -> Tensor:
     return by_distance.T[:, places - places[:size, None] + size - 1].contiguous()
 
 
-def position_gate(module: nn.Module, hidden: Tensor) -> Tensor:
+def position_gate(module: Any, hidden: Tensor) -> Tensor:
     """``a * (b * c - 1) + 2`` of each head and frame: (b, n, heads, d) -> (b, n, heads, 1)."""
     logits = module.gru_rel_pos_linear(hidden).unflatten(-1, (2, 4)).sum(-1)
     a, b = logits.sigmoid().chunk(2, dim=-1)

@@ -52,5 +52,7 @@ def library_states(frontend: HuggingFaceFrontend, speech: Tensor, lengths: Tenso
             frontend.encoder(row[None, :length], output_hidden_states=True).hidden_states[1:]
             for row, length in zip(inputs, lengths.tolist(), strict=True)
         ]
-        states = [nn.utils.rnn.pad_sequence([row[0] for row in layer], batch_first=True) for layer in zip(*rows)]
+        states = [
+            nn.utils.rnn.pad_sequence([row[0] for row in layer], batch_first=True) for layer in zip(*rows, strict=True)
+        ]
     return [state * length_mask(frames, state.size(1))[..., None] for state in states]

@@ -14,6 +14,7 @@ from harmonifuse_espnet.features import SSLExtractor
 from harmonifuse_espnet.frontend import LogMel, LogMelFrontend, PrecomputedFrontend, stats_path
 from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
+
 @pytest.fixture(scope="module")
 def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_encoder(tmp_path_factory.mktemp("wavlm"))
@@ -51,6 +52,15 @@ def test_logmel_frontend_counts_frames_of_40_ms(samples: int) -> None:
     states, lengths = frontend(torch.zeros(1, samples), torch.tensor([samples]))
     frames = samples // 160 + 1
     assert lengths.tolist() == [states[0].size(1)] == [-(-frames // 4)]
+
+
+def test_features_are_float32_under_bfloat16_autocast() -> None:
+    frontend, seen = LogMelFrontend(**LOGMEL).eval(), []
+    frontend.subsampling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            frontend(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))
+    assert torch.equal(*seen) and seen[0].dtype == torch.float32
 
 
 def test_dumped_fbank_gives_the_states_of_the_waveform() -> None:

@@ -75,7 +75,9 @@ def test_states_do_not_depend_on_the_batch() -> None:
 
 
 def test_longer_than_30_s_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"an utterance of 30\.50 s, but the encoder hears 30 s; leave longer ones out"):
+    with pytest.raises(
+        ValueError, match=r"an utterance of 30\.50 s, but the encoder hears 30 s; leave longer ones out"
+    ):
         build()(torch.zeros(2, 488000), torch.tensor([16000, 488000]))
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks of harmonifuse_espnet beside what is usually done instead, both in the same run: ``bench.py NAME --help``."""
+"""Benchmarks of harmonifuse_espnet, each beside what is usually done instead, in the same run."""
 
 from __future__ import annotations
 

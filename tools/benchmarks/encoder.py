@@ -1,8 +1,9 @@
 """Time and memory of the frozen speech encoder and the weighted sum of its layers, beside Hugging Face's forward.
 
-Hugging Face's side is its model's forward with output_hidden_states=True and the sum over the states that it returns, on
-the same weights. Times are medians of interleaved runs; on the CPU, memory is what a fresh process comes to hold at most
-beyond what it held before, on a GPU what CUDA allocates. Ratios are Hugging Face's over ours: above 1 ours is better.
+Hugging Face's side is its model's forward with output_hidden_states=True and the sum over the states that it returns,
+on the same weights. Times are medians of interleaved runs; on the CPU, memory is what a fresh process comes to hold at
+most beyond what it held before, on a GPU what CUDA allocates. Ratios are Hugging Face's over ours: above 1 ours is
+better. A batch marked r is ragged: its lengths fall evenly to a third of the longest.
 """
 
 from __future__ import annotations
