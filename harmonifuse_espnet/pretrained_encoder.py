@@ -7,7 +7,6 @@ embedding (index 0) left out, and in the large models no norm after the last.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,17 +70,17 @@ class PretrainedFrontend(Pretrained):
         states = torch.no_grad()(self.states) if self.frozen else self.states
         return states(inputs, lengths), self.frames(lengths)
 
-    @abstractmethod
     def frames(self, lengths: Tensor) -> Tensor:
         """Samples of each utterance (B,) -> frames (B,)."""
+        raise NotImplementedError
 
-    @abstractmethod
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
         """``speech`` (B, N) in float32, ``lengths`` (B,) -> what the encoder reads, in float32."""
+        raise NotImplementedError
 
-    @abstractmethod
     def states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
         """Run the encoder on what ``prepare`` made; ``lengths`` (B,) in samples."""
+        raise NotImplementedError
 
     def run_layer(self, layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
         """``layer(*inputs)``, checkpointed where that is asked for."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from encoders import check_batch_invariant, library_states, speech_batch
 from tiny import encoder_config, noise, save_encoder
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harmonifuse_espnet import packed_attention
 from harmonifuse_espnet.layer_weights import weighted_sum
@@ -56,6 +57,12 @@ def test_states_are_hugging_face_s(
         for state, hidden in zip(states, expected, strict=True):
             torch.testing.assert_close(state, hidden, atol=1e-4, rtol=0)
             assert hidden.std() > 0.3
+
+
+@pytest.mark.parametrize(("model_type", "style"), STYLES)
+def test_attention_is_fused(model_type: str, style: dict[str, Any]) -> None:
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # an error where the kernel that writes all scores is needed
+        assert len(list(build(model_type, **style)(*speech_batch())[0])) == 3
 
 
 def test_an_adapter_of_mms_is_heard() -> None:
