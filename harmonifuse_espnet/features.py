@@ -54,7 +54,7 @@ class SSLExtractor:
     def __init__(
         self, frontend_conf: Mapping[str, Any], layers: Sequence[int] | None = None, device: str = "cpu"
     ) -> None:
-        from harmonifuse_espnet.frontend import HuggingFaceFrontend
+        from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
         self.frontend = HuggingFaceFrontend(**frontend_conf).to(device).eval()
         self.layers = list(layers or range(1, self.frontend.num_layers + 1))
@@ -68,7 +68,8 @@ class SSLExtractor:
         """``samples`` (N,) -> (T, layers * D)."""
         speech = torch.from_numpy(samples)[None].to(self.device)
         states, _ = self.frontend(speech, torch.tensor([len(samples)], device=self.device))
-        return torch.cat([states[layer - 1] for layer in self.layers], dim=-1)[0].cpu().numpy()
+        chosen = {layer: state[0] for layer, state in enumerate(states, start=1) if layer in self.layers}
+        return torch.cat([chosen[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
 
 
 def dump_features(

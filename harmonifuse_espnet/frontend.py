@@ -1,7 +1,8 @@
 """Speech encoders: audio or dumped features in, every hidden state out.
 
-All share one interface: ``forward(speech, lengths) -> (states, lengths)`` with ``states`` a list of L tensors
-(B, T, D), and the attributes ``num_layers`` (L) and ``hidden_size`` (D).
+All share one interface, with those of ``pretrained_encoder.py`` and ``whisper.py``: ``forward(speech, lengths) ->
+(states, lengths)`` with ``states`` an iterable of L tensors (B, T, D) that may be run through once, and the attributes
+``num_layers`` (L) and ``hidden_size`` (D).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torchaudio
 from espnet2.asr.specaug.specaug import SpecAug
 from espnet2.layers.global_mvn import GlobalMVN
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from harmonifuse_espnet.conformer import ConformerBlock, ConvSubsampling, length_mask
 
@@ -88,7 +88,8 @@ class LogMelFrontend(nn.Module):
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames of 40 ms."""
-        with torch.no_grad():
+        # Mel energies span more than bfloat16's eight bits tell apart.
+        with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)
             if self.normalize is not None:
                 features, lengths = self.normalize(features, lengths)
@@ -102,69 +103,6 @@ class LogMelFrontend(nn.Module):
             hidden = block(hidden, mask)
             states.append(hidden)
         return states, lengths
-
-
-class HuggingFaceFrontend(nn.Module):
-    """A WavLM, HuBERT or wav2vec 2.0 encoder from Hugging Face; the embedding output (index 0) is left out.
-
-    The base models normalise their first convolution over time, padding included (``feat_extract_norm: group``): they
-    read one utterance at a time, so that an answer does not depend on its batch. The large ones read batches.
-
-    Args:
-        model: Name on the hub or a folder; its weights are loaded. None with ``config`` for random weights.
-        config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration.
-        freeze: Run it without gradients, in eval mode, and leave its weights out of checkpoints when they can be
-            loaded again from ``model``.
-
-    Raises:
-        ValueError: if not exactly one of ``model`` and ``config`` is given.
-    """
-
-    def __init__(self, model: str | None = None, config: Mapping[str, Any] | None = None, freeze: bool = True) -> None:
-        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
-
-        super().__init__()
-        if (model is None) == (config is None):
-            raise ValueError(f"frontend_conf needs either 'model' or 'config', got model={model}, config={config}")
-        overrides = {"layerdrop": 0.0, "apply_spec_augment": False}
-        if model is not None:
-            self.encoder = AutoModel.from_pretrained(model, **overrides)
-            self.scale_inputs = AutoFeatureExtractor.from_pretrained(model).do_normalize
-        else:
-            self.encoder = AutoModel.from_config(AutoConfig.for_model(**{**dict(config or {}), **overrides}))
-            self.scale_inputs = self.encoder.config.feat_extract_norm == "layer"
-        self.num_layers = self.encoder.config.num_hidden_layers
-        self.hidden_size = self.encoder.config.hidden_size
-        self.one_by_one = self.encoder.config.feat_extract_norm == "group"
-        self.frozen = freeze
-        if freeze:
-            self.encoder.requires_grad_(False)
-        self.restorable = freeze and model is not None
-
-    def train(self, mode: bool = True) -> HuggingFaceFrontend:
-        """A frozen encoder stays in eval mode."""
-        super().train(mode)
-        if self.frozen:
-            self.encoder.eval()
-        return self
-
-    def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """``speech`` (B, N) at 16 kHz, ``lengths`` (B,) in samples -> L states (B, T, D), lengths in 20 ms frames."""
-        mask = length_mask(lengths, speech.size(1))
-        if self.scale_inputs:
-            speech = _standardize(speech, mask, lengths)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if self.one_by_one:
-                rows = [self._encode(row[None, :length], None) for row, length in zip(speech, lengths, strict=True)]
-                states = [
-                    pad_sequence([state[0] for state in layer], batch_first=True) for layer in zip(*rows, strict=True)
-                ]
-            else:
-                states = self._encode(speech, mask.long())
-        return states, self.encoder._get_feat_extract_output_lengths(lengths)
-
-    def _encode(self, speech: Tensor, mask: Tensor | None) -> list[Tensor]:
-        return list(self.encoder(speech, attention_mask=mask, output_hidden_states=True).hidden_states[1:])
 
 
 class PrecomputedFrontend(nn.Module):
@@ -188,13 +126,6 @@ class PrecomputedFrontend(nn.Module):
                 "run stage 3 with this encoder or correct frontend_conf"
             )
         return list(speech.unflatten(-1, (self.num_layers, self.hidden_size)).unbind(-2)), lengths
-
-
-def _standardize(speech: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean, unit variance over each utterance's valid samples, zeros beyond: (B, N) -> (B, N)."""
-    count = lengths[:, None].to(speech.dtype)
-    centred = (speech - (speech * mask).sum(1, keepdim=True) / count) * mask
-    return centred / torch.sqrt(centred.square().sum(1, keepdim=True) / count + 1.0e-7)
 
 
 def stats_path(feats_stats: str | Path | None) -> str | None:

@@ -6,7 +6,7 @@ prompt's summary, ``task`` (B,) the task's index; a class uses the one, the othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -116,8 +116,10 @@ class UniformWeights(LayerWeights):
         return self.start.new_full((task.size(0), self.num_layers), 1.0 / self.num_layers)
 
 
-def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
+def weighted_sum(states: Iterable[Tensor], weights: Tensor) -> Tensor:
     """``sum_i w_i S_i``: ``states`` layers x (B, X, D), ``weights`` (B, layers) -> (B, X, D).
+
+    The sum is taken as the states come, in the weights' precision.
 
     Example:
         >>> weighted_sum([torch.zeros(1, 1, 1), torch.ones(1, 1, 1)], torch.tensor([[0.25, 0.75]])).item()
@@ -126,10 +128,12 @@ def weighted_sum(states: Sequence[Tensor], weights: Tensor) -> Tensor:
     Raises:
         ValueError: if there are not as many states as weights.
     """
-    if len(states) != weights.size(1):
-        raise ValueError(f"{len(states)} layer states for {weights.size(1)} layer weights")
-    weights = weights.to(states[0].dtype)
-    total = weights[:, 0, None, None] * states[0]
-    for layer in range(1, len(states)):
-        total = total + weights[:, layer, None, None] * states[layer]
+    layers, count, total = weights.size(1), 0, weights.new_zeros(())
+    for count, state in enumerate(states, start=1):
+        if count == 1:
+            total = weights[:, 0, None, None] * state
+        elif count <= layers:
+            total.addcmul_(weights[:, count - 1, None, None], state)
+    if count != layers:
+        raise ValueError(f"{count} layer states for {layers} layer weights")
     return total

@@ -27,7 +27,7 @@ from harmonifuse_espnet.choices import checked, construct
 from harmonifuse_espnet.connector import CTCHead, StackingConnector
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.decoder import HuggingFaceDecoder
-from harmonifuse_espnet.frontend import HuggingFaceFrontend, LogMelFrontend, PrecomputedFrontend, stats_path
+from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend, stats_path
 from harmonifuse_espnet.fusion import LAST_BIAS, LastLayerFusion, LayerFusion
 from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
 from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
@@ -41,12 +41,19 @@ from harmonifuse_espnet.layer_weights import (
 from harmonifuse_espnet.model import HarmoniFuseModel
 from harmonifuse_espnet.parameters import check_scheduler, count_parameters, format_counts, freeze, regroup
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
+from harmonifuse_espnet.whisper import WhisperFrontend
 
 frontend_choices = ClassChoices(
     "frontend",
-    {"logmel": LogMelFrontend, "huggingface": HuggingFaceFrontend, "precomputed": PrecomputedFrontend},
+    {
+        "logmel": LogMelFrontend,
+        "huggingface": HuggingFaceFrontend,
+        "whisper": WhisperFrontend,
+        "precomputed": PrecomputedFrontend,
+    },
     default="logmel",
 )
 layer_weights_choices = ClassChoices(

@@ -15,7 +15,8 @@ from harmonifuse_espnet import features
 from harmonifuse_espnet.audio import read_audio
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.features import FbankExtractor, SSLExtractor, dump_features
-from harmonifuse_espnet.frontend import HuggingFaceFrontend, LogMel
+from harmonifuse_espnet.frontend import LogMel
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_fbank_is_the_frontend_s_own() -> None:
 def test_ssl_is_the_chosen_layers_side_by_side(tmp_path: Path) -> None:
     folder = save_encoder(tmp_path)
     samples = noise(8000)
-    states, _ = HuggingFaceFrontend(model=folder).eval()(torch.from_numpy(samples)[None], torch.tensor([8000]))
+    states = list(HuggingFaceFrontend(model=folder).eval()(torch.from_numpy(samples)[None], torch.tensor([8000]))[0])
     everything, chosen = SSLExtractor({"model": folder})(samples), SSLExtractor({"model": folder}, [3, 1])(samples)
     assert everything.shape == (24, 48) and chosen.shape == (24, 32)
     np.testing.assert_allclose(chosen[:, :16], states[2][0].numpy(), atol=1e-6)

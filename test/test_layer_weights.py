@@ -112,5 +112,20 @@ def test_the_sum_against_numpy_and_at_its_limits() -> None:
     torch.testing.assert_close(weighted_sum(states, one_hot), torch.stack([states[2][0], states[0][1]]))
     mean = weighted_sum(states, torch.full((2, 4), 0.25))
     torch.testing.assert_close(mean, torch.stack(states).mean(0))
-    with pytest.raises(ValueError, match="4 layer states for 3 layer weights"):
-        weighted_sum(states, weights[:, :3])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5])
+def test_a_sum_of_more_or_fewer_states_is_refused(count: int) -> None:
+    states = [torch.randn(2, 5, 3) for _ in range(count)]
+    for given in (states, iter(states)):
+        with pytest.raises(ValueError, match=f"{count} layer states for 4 layer weights"):
+            weighted_sum(given, torch.rand(2, 4))
+
+
+def test_states_of_half_precision_are_summed_in_that_of_the_weights() -> None:
+    states = [torch.ones(1, 1, 1, dtype=torch.bfloat16)] * 3
+    weights = torch.tensor([[1.0, 2.0**-12, 2.0**-12]], requires_grad=True)
+    total = weighted_sum(iter(states), weights)
+    assert total.dtype == torch.float32 and total.item() == 1.0 + 2.0**-11  # in bfloat16: 1
+    total.sum().backward()
+    assert weights.grad is not None and weights.grad.tolist() == [[1.0, 1.0, 1.0]]

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from tiny import LORA, VOCAB, batch, build_model, perceive, row_of, save_encoder, save_llm
 
 from harmonifuse_espnet.connector import CTCHead
-from harmonifuse_espnet.frontend import HuggingFaceFrontend
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import data
+from benchmarks import data, encoder
 
 BENCHMARKS = [
     data,
+    encoder,
 ]
 
 
