@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _USER, _ASSISTANT = "<<<what the user says>>>", "<<<what the assistant says>>>"  # stand-ins, found again in the text
-# Llama 3's template writes today's date; a model has to be asked tomorrow as it was trained today.
-_DATE = datetime(2024, 7, 26)
+# Llama 3's template writes today's date; a model has to be asked tomorrow as it was trained today. (The date is the one
+# that Llama 3 writes where it knows none.)
+_FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 
 class ChatTokens(NamedTuple):
@@ -48,7 +48,8 @@ def _around(
     tokenizer: PreTrainedTokenizerBase, message: str, turns: Sequence[Mapping[str, str]], **options: bool
 ) -> tuple[str, str]:
     """What the template writes before and after a message."""
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, strftime_now=_DATE.strftime, **options))
+    template = _FIXED_DATE + tokenizer.get_chat_template()
+    text = str(tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, **options))
     if text.count(message) != 1:
         raise ValueError(f"{tokenizer.name_or_path}: the chat template turns {message!r} into {text!r}; leave it out")
     before, _, after = text.partition(message)

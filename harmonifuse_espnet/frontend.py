@@ -32,9 +32,10 @@ class LogMel(nn.Module):
     def __init__(self, n_mels: int = 80, n_fft: int = 400, hop_length: int = 160, sample_rate: int = 16000) -> None:
         super().__init__()
         self.hop_length = hop_length
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, center=True, pad_mode="constant"
-        )
+        with torch.device("cpu"):  # a plan's meta device is not for torchaudio's filter bank
+            self.mel = torchaudio.transforms.MelSpectrogram(
+                sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, center=True, pad_mode="constant"
+            )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``speech`` (B, N) in [-1, 1], ``lengths`` (B,) in samples -> (B, T, n_mels), lengths in frames."""

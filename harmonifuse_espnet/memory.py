@@ -91,12 +91,15 @@ def reckon(model: HarmoniFuseModel, batch: BatchShape, precision: Precision, sta
 
 def activations(model: HarmoniFuseModel, batch: BatchShape, precision: Precision) -> Parts:
     """What a step keeps for its backward pass; the formulas are in the module's docstring."""
+    connector: Any = model.connector
+    gated: Any = model.gate.linguistic
     frames = frames_of(model.frontend, batch.length)
-    stacked = -(-frames // model.connector.stack)
+    stacked: int = -(-frames // connector.stack)
     positions = batch.utterances * (batch.prompt + stacked + batch.tokens)
     words = model.ctc.project.out_features if model.ctc is not None else 0
-    size, width = model.frontend.hidden_size, model.decoder.hidden_size
-    gate = frames * (3 * size + 8 * model.gate.linguistic.out_features) + stacked * (4 * width + 3 * words)
+    size: Any = model.frontend.hidden_size
+    width = model.decoder.hidden_size
+    gate = frames * (3 * size + 8 * gated.out_features) + stacked * (4 * width + 3 * words)
     return {
         "encoder": _encoder(model.frontend, batch, frames, precision.activation(model.frontend)),
         "gate, connector, CTC": 4 * batch.utterances * gate,
@@ -105,7 +108,7 @@ def activations(model: HarmoniFuseModel, batch: BatchShape, precision: Precision
     }
 
 
-def frames_of(frontend: nn.Module, length: int) -> int:
+def frames_of(frontend: Any, length: int) -> int:
     """Encoder frames of an utterance of ``length`` samples (or dumped frames)."""
     if isinstance(frontend, PrecomputedFrontend):
         return length
@@ -126,7 +129,7 @@ def _weights(model: nn.Module, gpu: bool) -> int:
     return sum((2 if id(weight) in half else 4) * weight.numel() for weight in model.parameters())
 
 
-def _encoder(frontend: nn.Module, batch: BatchShape, frames: int, size: int) -> int:
+def _encoder(frontend: Any, batch: BatchShape, frames: int, size: int) -> int:
     layers, width = frontend.num_layers, frontend.hidden_size
     scores = max(1, frames * frames * width // 64)  # of an utterance, in heads of 64
     states = layers * batch.utterances * frames * width

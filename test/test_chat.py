@@ -40,18 +40,22 @@ def literal(tokenizer: HuggingFaceTokenizer, text: str) -> list[int]:
 def test_the_template_is_split_at_the_messages(llm: str) -> None:
     plain, chat = load_tokenizer(llm), load_tokenizer(llm, chat_template=True)
     assert isinstance(chat, HuggingFaceTokenizer)
-    assert list(chat.preamble_ids) == literal(chat, "<|turn|>system\nBE BRIEF 2024<|end|><|turn|>user\n")
+    assert list(chat.preamble_ids) == literal(chat, "<|turn|>system\nBE BRIEF 26 Jul 2024<|end|><|turn|>user\n")
     assert list(chat.opening_ids) == literal(chat, "<|end|><|turn|>assistant\n")
     assert (chat.preamble_ids[0], chat.opening_ids[:2], chat.eos_id) == (TURN, [END, TURN], END)
     assert (list(plain.preamble_ids), list(plain.opening_ids), plain.eos_id) == ([], [0], 0)
-    assert chat.encode("WRITE") == plain.encode("WRITE") and chat.vocab_size == 259
+    assert chat.encode("WRITE") == plain.encode("WRITE") and chat.vocab_size == plain.vocab_size
 
 
 def test_the_date_is_not_today_s(llm: str) -> None:
     inner = load_tokenizer(llm).inner  # type: ignore[attr-defined]
     today = inner.apply_chat_template([{"role": "user", "content": "X"}], tokenize=False)
     assert str(datetime.date.today().year) in today  # the library would write it
-    assert load_tokenizer(llm, True).decode(load_tokenizer(llm, True).preamble_ids).startswith("system\nBE BRIEF 2024")
+    assert (
+        load_tokenizer(llm, True)
+        .decode(load_tokenizer(llm, True).preamble_ids)
+        .startswith("system\nBE BRIEF 26 Jul 2024")
+    )
 
 
 def test_one_conversation_token_by_token(recipe: Recipe) -> None:
@@ -62,7 +66,7 @@ def test_one_conversation_token_by_token(recipe: Recipe) -> None:
     preprocess = HarmoniFuseTask.build_preprocess_fn(args, train=True)
     data = {"speech": noise(8000), "text": "ONE TWO", "task": "asr"}
     batch = collate([("u", preprocess("u", data))])[1]  # type: ignore[arg-type,list-item]
-    whole = literal(tokenizer, "<|turn|>system\nBE BRIEF 2024<|end|><|turn|>user\nWRITE")
+    whole = literal(tokenizer, "<|turn|>system\nBE BRIEF 26 Jul 2024<|end|><|turn|>user\nWRITE")
     answer = literal(tokenizer, "ONE TWO<|end|>")
     with torch.no_grad():
         names = ("speech", "speech_lengths", "prompt", "prompt_lengths")
