@@ -1,8 +1,8 @@
 """Stage 4: train a sentencepiece tokenizer on the transcripts and prompts, or keep a language model's own.
 
-Trained: writes bpe.model and tokens.txt (a piece a line, in the order of ids). The words of every label in the table of
-tasks become one token. With --llm or --llm_of: saves that model's tokenizer files, after checking that labels can be
-told apart.
+Trained: writes bpe.model and tokens.txt (a piece a line, in the order of ids). The words of every label and prompt in
+the table of tasks become one token each; --ctc true leaves them out, as the CTC head writes nothing but transcripts.
+With --llm or --llm_of: saves that model's tokenizer files, after checking that labels can be told apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from harmonifuse_espnet.answers import read_answers
-from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.bin import boolean, friendly_errors
 from harmonifuse_espnet.files import write_files, writing
 from harmonifuse_espnet.prompts import Tasks, build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import (
@@ -40,6 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--out_dir", required=True, help="folder to write the tokenizer to")
     add("--vocab_size", type=int, default=100, help="largest number of pieces, labels included (default: 100)")
     add("--model_type", choices=MODEL_TYPES, default="unigram", help="kind of pieces (default: unigram)")
+    add("--ctc", type=boolean, default=False, metavar="BOOL", help="units of the CTC head (default: false)")
     add("--llm", help="keep the tokenizer of this model instead (name on the Hugging Face hub, or a folder)")
     add(
         "--llm_of", metavar="CONFIG", help="the same, of the model in this training configuration; --llm goes before it"
@@ -58,8 +59,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if llm:
             tokenizer: Tokenizer = keep_tokenizer(llm, tasks, Path(args.out_dir))
         else:
-            tokenizer = train_tokenizer(transcripts, tasks, Path(args.out_dir), args.vocab_size, args.model_type)
-        print(report(tokenizer, [words for _, words in answers], Path(args.out_dir)))
+            if args.ctc and not transcripts:
+                raise ValueError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
+            spoken = {} if args.ctc else tasks
+            tokenizer = train_tokenizer(transcripts, spoken, Path(args.out_dir), args.vocab_size, args.model_type)
+        heard = transcripts if args.ctc else [words for _, words in answers]
+        print(report(tokenizer, heard, Path(args.out_dir)))
 
 
 def configured_llm(train_config: Path) -> str:

@@ -53,7 +53,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         parts = [
             "# RESULTS\n\nMade by `harmonifuse_espnet.bin.write_results`; do not edit.",
             environment(datetime.now()),
-            *([mean_of_folds(list(scored.values()))] if args.folds else []),
+            *([mean_of_folds(list(scored.values()))] if len(scored) > 1 and args.folds else []),
         ]
         for (exp_dir, scores), config in zip(scored.items(), cycle(configs), strict=False):
             parts.append(experiment(exp_dir, scores, out.parent, config))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import save_llm
 
 from harmonifuse_espnet.bin.train_tokenizer import main
 from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
@@ -63,6 +64,29 @@ def test_it_knows_transcripts_prompts_and_labels(
     assert tokenizer.encode("ANGRY") == [4] and tokenizer.encode("SAD") == [5]
     report = capsys.readouterr().out
     assert f"{tokenizer.vocab_size} tokens" in report and "(4 answers), 0.00 % unknown" in report
+
+
+def test_units_of_the_ctc_head_are_of_transcripts_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(folder, "--model_type", "char", "--ctc", "true")
+    tokens = (folder / "t/tokens.txt").read_text(encoding="utf-8").split()
+    assert sorted(tokens[4:]) == sorted({*"▁THEQUICKFOXBROWNANGRY"})
+    assert "(3 answers), 0.00 % unknown" in capsys.readouterr().out
+    (folder / "data/text").write_text("b0 ang\n")
+    (folder / "data/utt2task").write_text("b0 ser\n")
+    message = failure(capsys, folder, "--ctc", "true")
+    assert "data: no transcripts for --ctc true; leave out --ctc_tokenizer_type" in message
+
+
+def test_the_model_of_a_training_configuration_gives_its_tokenizer(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = folder / "train.yaml"
+    config.write_text(yaml.safe_dump({"decoder_conf": {"model": save_llm(folder / "llm")}}))
+    train(folder, "--llm_of", str(config))
+    capsys.readouterr()
+    assert (folder / "t/tokenizer_config.json").is_file()
+    config.write_text("decoder_conf: {config: {model_type: qwen2}}")
+    assert "train.yaml: its decoder_conf names no 'model' whose" in failure(capsys, folder, "--llm_of", str(config))
 
 
 def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_ctc_head_may_have_units_of_its_own(mini: Recipe) -> None:
     token = f"-m {BIN}train_tokenizer --data_dir dump/raw/train --tasks conf/tasks.yaml --out_dir data/token_list"
     assert mini.calls()[5:7] == [
         words(f"{token}/unigram_100 --vocab_size 100 --model_type unigram"),
-        words(f"{token}/ctc_char --vocab_size 100 --model_type char"),
+        words(f"{token}/ctc_char --vocab_size 100 --model_type char --ctc true"),
     ], done.stdout
     training = " ".join(mini.calls()[-1])
     assert "--ctc_tokenizer data/token_list/ctc_char" in training

@@ -134,7 +134,10 @@ set_names() {
     name=${name#decode}
     name=${name#_}
     case $tokenizer_type in
-        llm) token_name=llm_${llm:-$(basename "$train_config" .yaml)} token_name=${token_name//\//_} ;;
+        llm)
+            token_name=${llm:-$(basename "$train_config" .yaml)}
+            [[ ! -d $llm ]] || token_name=$(basename "$llm")
+            token_name=llm_${token_name//\//_} ;;
         *) token_name=$(vocabulary "$tokenizer_type" "$vocab_size") ;;
     esac
     token_dir=$datadir/token_list/$token_name
@@ -206,7 +209,7 @@ stage_4() {
     need 4 2 "$dumpdir/raw/train/text"
     module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" --out_dir "$token_dir" "${options[@]}"
     [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" \
-        --out_dir "$ctc_token_dir" --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type"
+        --out_dir "$ctc_token_dir" --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type" --ctc true
 }
 
 stage_5() {

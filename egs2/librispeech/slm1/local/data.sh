@@ -7,10 +7,11 @@
 set -euo pipefail
 
 # Options
-datadir=data    # folder for the data folders
-subsets=        # of LibriSpeech, separated by commas
-download=false  # true: download the subsets that are not there
-nj=4            # parallel processes
+datadir=data      # folder for the data folders
+subsets=          # of LibriSpeech, separated by commas
+download=false    # true: download the subsets that are not there
+check_counts=true # false: a piece of a subset will do
+nj=4              # parallel processes
 # End of options
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -24,4 +25,4 @@ if [[ $download == true ]]; then
     "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${subset_list[@]}"
 fi
 "$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$datadir" --subsets "${subset_list[@]}" \
-    --text_case lower --nj "$nj"
+    --text_case lower --check_counts "$check_counts" --nj "$nj"

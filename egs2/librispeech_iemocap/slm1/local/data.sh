@@ -7,12 +7,13 @@
 set -euo pipefail
 
 # Options
-datadir=data    # folder for the data folders
-subsets=        # of LibriSpeech, separated by commas
-protocol=superb # how IEMOCAP is split; see run.sh
-fold=1          # fold of the protocol
-download=false  # true: download the subsets that are not there
-nj=4            # parallel processes
+datadir=data      # folder for the data folders
+subsets=          # of LibriSpeech, separated by commas
+protocol=superb   # how IEMOCAP is split; see run.sh
+fold=1            # fold of the protocol
+download=false    # true: download the subsets that are not there
+check_counts=true # false: a piece of a subset of LibriSpeech will do
+nj=4              # parallel processes
 # End of options
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,6 +27,6 @@ if [[ $download == true ]]; then
     "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${subset_list[@]}"
 fi
 "$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$datadir" --subsets "${subset_list[@]}" \
-    --text_case lower --nj "$nj"
+    --text_case lower --check_counts "$check_counts" --nj "$nj"
 "$PYTHON" -m harmonifuse_espnet.bin.prepare_data iemocap "$IEMOCAP" "$datadir" --protocol "$protocol" --fold "$fold" \
     --set_names train=train_iemocap dev=dev_iemocap test=test_iemocap

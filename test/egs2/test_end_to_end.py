@@ -1,0 +1,91 @@
+"""The large recipes run from the corpora to a packed model on stand-ins of the same formats, sizes alone replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import yaml
+from make_stand_ins import make_stand_ins
+
+from harmonifuse_espnet.speech2text import Speech2Text
+
+ROOT = Path(__file__).resolve().parents[2]
+SUBSETS = ("train-clean-100=60", "dev-clean=12", "dev-other=12", "test-clean=12", "test-other=12")
+SIZES = {
+    "--ctc_vocab_size": "50",
+    "--train_args": "--num_iters_per_epoch 10 --max_epoch 2 --num_workers 0 --gate_size 32 --scheduler_conf warmup_steps=2",
+    "--nj": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Corpora and models of the same formats as the real ones."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    make_stand_ins(folder, ["iemocap", "librispeech", "models"], (0.4, 1.0), 0, 300, SUBSETS)
+    return folder
+
+
+def run(recipe: str, stand_ins: Path, folder: Path, *options: str) -> Path:
+    """Run a recipe in a copy of its folder to the end, and return the copy."""
+    for name in ("TEMPLATE", recipe):
+        skip = shutil.ignore_patterns("data", "dump", "exp", "downloads", "images", "RESULTS.md")
+        shutil.copytree(ROOT / "egs2" / name, folder / "egs2" / name, symlinks=True, ignore=skip, dirs_exist_ok=True)
+    corpora = {"LIBRISPEECH": str(stand_ins / "LibriSpeech"), "IEMOCAP": str(stand_ins / "IEMOCAP_full_release")}
+    models = ["--encoder", str(stand_ins / "models" / "wavlm"), "--llm", str(stand_ins / "models" / "qwen2")]
+    sizes = [word for option in SIZES.items() for word in option]
+    done = subprocess.run(
+        [str(folder / "egs2" / recipe / "slm1" / "run.sh"), *models, *sizes, *options],
+        env=os.environ | corpora | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder / "egs2" / recipe / "slm1"
+
+
+def test_the_paper_s_recipe(stand_ins: Path, tmp_path: Path) -> None:
+    counts = ("--local_data_opts", "--check_counts false")
+    recipe = run("librispeech_iemocap", stand_ins, tmp_path, *counts, "--tag", "slm")
+    exp = recipe / "exp" / "train_clean_100_superb_fold1" / "slm"
+    results = (recipe / "RESULTS.md").read_text()
+    for row in ("test_clean (asr, llm)|12|", "test_other (asr, ctc)|12|", "test_iemocap (ser)|"):
+        assert f"|decode_valid.acc.ave/{row}" in results
+    committed = yaml.safe_load((recipe / "conf" / "train.yaml").read_text())
+    trained = yaml.safe_load((exp / "config.yaml").read_text())
+    replaced = {"frontend_conf", "decoder_conf", "num_iters_per_epoch", "max_epoch", "num_workers", "gate_size"}
+    replaced |= {"scheduler_conf", "optim_conf"}  # ESPnet completes the optimizer's options
+    assert {name: trained[name] for name in committed if name not in replaced} == {
+        name: value for name, value in committed.items() if name not in replaced
+    }
+    assert committed["decoder_conf"]["lora"].items() <= trained["decoder_conf"]["lora"].items()
+    weights = torch.load(exp / "valid.acc.ave.pth")
+    frozen = [name for name in weights if name.startswith(("frontend.", "decoder.")) and "lora_" not in name]
+    assert frozen == []
+    model = Speech2Text.from_pretrained(exp / "model.zip")
+    wav = next((stand_ins / "LibriSpeech" / "test-clean").rglob("*.flac"))
+    samples, _ = soundfile.read(wav, dtype="float32")
+    assert isinstance(model(samples, task="asr").text, str)
+    assert sum(model(wav, task="ser").label_probs.values()) == pytest.approx(1.0)
+
+
+def test_speech_recognition_alone(stand_ins: Path, tmp_path: Path) -> None:
+    recipe = run("librispeech", stand_ins, tmp_path, "--local_data_opts", "--check_counts false", "--stop_stage", "8")
+    results = (recipe / "RESULTS.md").read_text()
+    assert "/test_clean (asr, llm)|12|" in results and "(ser)" not in results
+
+
+def test_folds_of_emotion_recognition_alone(stand_ins: Path, tmp_path: Path) -> None:
+    recipe = run("iemocap", stand_ins, tmp_path, "--folds", "1 2", "--stop_stage", "8")
+    results = (recipe / "RESULTS.md").read_text()
+    assert "## Mean of 2 folds\n" in results and "(asr" not in results
+    assert "\n## exp/ser_superb_fold1/" in results and "\n## exp/ser_superb_fold2/" in results
