@@ -44,12 +44,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Acting:
-    """A turn of a dialog: who speaks (F or M), the words, the label as annotated, samples (N,) at 16 kHz."""
+    """A turn of a dialog: who speaks (F or M), the words, the label as annotated, samples (N,) at 16 kHz or a wav."""
 
     sex: str
     words: str
     label: str
-    samples: np.ndarray
+    sound: np.ndarray | Path
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,10 @@ def write_dialog(root: Path, dialog: str, turns: Iterable[Acting], newline: str 
     for turn in turns:
         name = f"{dialog}_{turn.sex}{counts[turn.sex]:03d}"
         counts[turn.sex] += 1
-        soundfile.write(folder / f"{name}.wav", turn.samples, SAMPLE_RATE, subtype="PCM_16")
-        (folder / f"._{name}.wav").write_bytes(b"\0\5\26\7")  # as copies from a Macintosh leave behind
-        end = start + len(turn.samples) / SAMPLE_RATE
+        end = start + _write_wav(folder / f"{name}.wav", turn.sound)
         rows.append((name, start, end, turn))
         start = end + PAUSE
+    _leave_behind(folder, [name for name, *_ in rows])
     texts = {"transcriptions": _transcript(dialog, rows), "EmoEvaluation": _evaluation(rows)}
     for kind, text in texts.items():
         path = _session(root, dialog) / "dialog" / kind / f"{dialog}.txt"
@@ -121,6 +120,31 @@ def write_dialog(root: Path, dialog: str, turns: Iterable[Acting], newline: str 
         _write(_session(root, dialog) / "dialog" / "EmoEvaluation" / kind / f"{dialog}_e1.txt", f"{rows[0][0]} :;\n")
     os.rename(folder, final)
     return len(rows)
+
+
+def _leave_behind(folder: Path, names: Sequence[str]) -> None:
+    """A ``._`` file for each wav, as copies from a Macintosh leave behind."""
+    first, *others = (folder / f"._{name}.wav" for name in names)
+    first.write_bytes(b"\0\5\26\7")
+    for path in others:
+        _link(first, path)
+
+
+def _write_wav(path: Path, sound: np.ndarray | Path) -> float:
+    """Write samples, or give a wav another name; returns its seconds."""
+    if isinstance(sound, Path):
+        _link(sound, path)
+        return float(soundfile.info(path).duration)
+    soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")
+    return len(sound) / SAMPLE_RATE
+
+
+def _link(source: Path, path: Path) -> None:
+    """A hard link, or a copy where the drive has no links."""
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
 
 
 def _session(root: Path, dialog: str) -> Path:

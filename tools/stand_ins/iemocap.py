@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import soundfile
 
+from harmonifuse_espnet.audio import SAMPLE_RATE
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS, WAVS
 from harmonifuse_espnet.corpora.layouts import Acting, write_dialog
 from stand_ins.sounds import draw_words, sound
@@ -16,6 +19,8 @@ SCRIPTS = ("01_1", "01_2", "01_3", "02_1", "02_2", "03_1", "03_2")
 ODD_IMPROVISATIONS = ("01", "02", "03", "04", "05a", "05b", "06", "07", "08a", "08b")  # of Ses03M
 ODD_SCRIPT = "01_1b"  # of Ses05M
 MOST_WORDS = 3
+SAYINGS = 20  # a label has so many recordings; its turns are hard links to them
+Sayings = dict[str, list[tuple[str, Path]]]  # label -> words and wav
 
 
 def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: int = WAVS) -> int:
@@ -26,10 +31,16 @@ def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: 
         seconds: The shortest and the longest turn.
         seed: Of words, lengths, and who is how in which dialog.
         turns: About how many turns, a random part of each session.
+
+    Raises:
+        ValueError: on too few or too many turns.
     """
     if not 50 <= turns <= WAVS:
         raise ValueError(f"--turns {turns}: expected 50 to {WAVS}")
-    return sum(_make_session(out_dir, session, seconds, seed, turns / WAVS) for session in SESSION_COUNTS)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out_dir) as folder:
+        sayings = _make_sayings(Path(folder), seconds, seed)
+        return sum(_make_session(out_dir, session, sayings, seed, turns / WAVS) for session in SESSION_COUNTS)
 
 
 def dialog_names(session: int) -> list[str]:
@@ -59,19 +70,30 @@ def _turns(label: str, session: int) -> int:
     return published.get(label, total * session // 5 - total * (session - 1) // 5)
 
 
-def _make_session(out_dir: Path, session: int, seconds: tuple[float, float], seed: int, part: float) -> int:
-    generator, noise = random.Random(f"{seed} {session}"), np.random.default_rng([seed, session])
+def _make_sayings(folder: Path, seconds: tuple[float, float], seed: int) -> Sayings:
+    generator, noise = random.Random(seed), np.random.default_rng(seed)
+    sayings: Sayings = {}
+    for index, label in enumerate(COUNTS):
+        for number in range(SAYINGS):
+            words = draw_words(MOST_WORDS, generator)
+            wav = folder / f"{label}_{number}.wav"
+            samples = sound(words, 100.0 * 1.2**index, generator.uniform(*seconds), noise)
+            soundfile.write(wav, samples, SAMPLE_RATE, subtype="PCM_16")
+            sayings.setdefault(label, []).append((" ".join(words), wav))
+    return sayings
+
+
+def _make_session(out_dir: Path, session: int, sayings: Sayings, seed: int, part: float) -> int:
+    generator = random.Random(f"{seed} {session}")
     labels, dialogs = session_labels(session), dialog_names(session)
     generator.shuffle(labels)
     labels = labels[: round(part * len(labels))]
     dialogs = dialogs[: len(labels)]
-    pitches = {label: 100.0 * 1.2**index for index, label in enumerate(COUNTS)}
     count = 0
     for index, dialog in enumerate(dialogs):
         turns = []
         for turn, label in enumerate(labels[index :: len(dialogs)]):
-            words = draw_words(MOST_WORDS, generator)
-            samples = sound(words, pitches[label], generator.uniform(*seconds), noise)
-            turns.append(Acting("FM"[(index + turn) % 2], " ".join(words), label, samples))
+            words, wav = generator.choice(sayings[label])
+            turns.append(Acting("FM"[(index + turn) % 2], words, label, wav))
         count += write_dialog(out_dir, dialog, turns, "\r\n" if index % 5 == 2 else "\n")
     return count
