@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import EOS, LLAMA, QWEN2, VOCAB, batch, build_model, perceive, row_of
+from tiny import EOS, LLAMA, LORA, QWEN2, VOCAB, batch, build_model, perceive, row_of
 from torch import Tensor
 
 from harmonifuse_espnet.generation import generate_text, label_log_probs
@@ -134,3 +134,16 @@ def test_the_model_s_parameters_stay_in_one_place(model: HarmoniFuseModel) -> No
     data = batch()
     generate_text(model, perceive(model, data), data["task"].view(-1), EOS)
     assert len(list(model.parameters())) == before
+
+
+def test_a_language_model_held_in_bfloat16_answers_and_scores_alike() -> None:
+    exact, model = (build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA}) for _ in range(2))
+    for weight in model.decoder.parameters():
+        weight.data = weight.data if weight.requires_grad else weight.data.bfloat16()  # as on a GPU
+    data = batch((1, 1, 1, 1, 1), SECONDS)
+    heard, task = perceive(model, data), data["task"].view(-1)
+    assert model.decoder.dtype == torch.bfloat16 and heard.query.dtype == torch.float32
+    assert len(generate_text(model, heard, task, EOS, num_beams=2)) == 5
+    found = label_log_probs(model, heard, task, LABELS).exp()
+    expected = label_log_probs(exact, perceive(exact, data), task, LABELS).exp()
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)
