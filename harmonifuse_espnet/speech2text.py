@@ -73,7 +73,7 @@ class Speech2Text:
         self.max_length_ratio, self.generate = max_length_ratio, dict(generate or {})
 
     @classmethod
-    def from_pretrained(cls, name: str, **options: Any) -> Speech2Text:
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Speech2Text:
         """Load a packed model: a zip that stage 9 made, or a name on the Hugging Face Hub.
 
         Args:
@@ -82,7 +82,7 @@ class Speech2Text:
         """
         from espnet_model_zoo.downloader import ModelDownloader
 
-        files = ModelDownloader().download_and_unpack(name)
+        files = ModelDownloader().download_and_unpack(str(name))
         return cls(files["train_config"], files["model_file"], **options)
 
     def __call__(self, speech: str | Path | np.ndarray | Tensor, task: str, prompt: str | None = None) -> Answer:
