@@ -16,8 +16,8 @@ from torch import Tensor
 
 from harmonifuse_espnet.conformer import length_mask
 
-# Scores (heads x queries x keys) of one call: on the CPU as many as stay in its caches, on a GPU enough to be busy.
-SCORES = {"cpu": 2**23, "cuda": 2**26}
+# Scores (heads x queries x keys) of neighbours in one call: the CPU gains nothing by such, a GPU is kept busy.
+SCORES = {"cpu": 1, "cuda": 2**26}
 
 
 @dataclass(frozen=True)

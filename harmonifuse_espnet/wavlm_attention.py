@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harmonifuse_espnet.packed_attention import SCORES, Call, PackedAttention, dropout_of
+from harmonifuse_espnet.packed_attention import Call, PackedAttention, dropout_of
 
+BIASES = {"cpu": 2**22, "cuda": 2**26}  # numbers (heads x queries x keys) made at a time: 16 MB stay in CPU caches
 ALIGNMENT = 16  # elements: the fused attention of GPUs copies a bias whose rows begin elsewhere
 
 
@@ -35,9 +36,10 @@ class GatedPackedAttention(PackedAttention):
     def attend(self, module: Any, hidden: Tensor, rows: Sequence[Tensor], call: Call) -> Tensor:
         """One call's part of queries, keys and values (S, heads, d) -> (b, n, heads, d)."""
         query, key, value = (call.read(row).transpose(1, 2) for row in rows)
+        key, value = key.contiguous(), value.contiguous()  # for they are read once for each of the steps below
         gate = position_gate(module, call.read(hidden.unflatten(-1, (self.heads, -1)))).transpose(1, 2)
         width = _aligned(call.size)
-        step = max(1, SCORES[hidden.device.type] // (len(query) * self.heads * width))
+        step = max(1, BIASES[hidden.device.type] // (len(query) * self.heads * width))
         parts = []
         for start in range(0, call.size, step):
             chosen = slice(start, min(start + step, call.size))

@@ -33,7 +33,8 @@ def test_neighbours_share_a_call_while_their_scores_are_few(
     assert torch.cat([call.strip(call.read(row)) for call in calls]).equal(row)
 
 
-def test_a_call_pads_what_is_shorter_and_knows_it() -> None:
+def test_a_call_pads_what_is_shorter_and_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(packed_attention.SCORES, "cpu", 2**20)
     (call,) = plan_calls([1, 3], heads=1, device=CPU)
     read = call.read(torch.arange(4)[:, None, None])[..., 0, 0]
     assert call.mask is not None and call.mask.tolist() == [[True, False, False], [True, True, True]]

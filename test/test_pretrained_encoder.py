@@ -11,7 +11,7 @@ from encoders import check_batch_invariant, library_states, speech_batch
 from tiny import encoder_config, noise, save_encoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from harmonifuse_espnet import packed_attention
+from harmonifuse_espnet import packed_attention, wavlm_attention
 from harmonifuse_espnet.layer_weights import weighted_sum
 from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
@@ -42,12 +42,13 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_encoder(tmp_path_factory.mktemp("wavlm"))
 
 
-@pytest.mark.parametrize("scores", [1, 5000, 2**23], ids=["a query a call", "some calls", "one call"])
+@pytest.mark.parametrize("scores", [1, 5000, 2**23], ids=["a query at a time", "a few", "all at once"])
 @pytest.mark.parametrize(("model_type", "style"), STYLES)
 def test_states_are_hugging_face_s(
     model_type: str, style: dict[str, Any], scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(packed_attention.SCORES, "cpu", scores)
+    monkeypatch.setitem(wavlm_attention.BIASES, "cpu", scores)
     frontend = build(model_type, **style)
     for samples in ((40000, 12000, 12000, 640), (8000, 8000), (40000,)):
         speech, lengths = speech_batch(samples)
