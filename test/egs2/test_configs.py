@@ -42,7 +42,8 @@ def test_a_committed_configuration_is_built_and_its_models_have_the_published_si
     args = parse(config, tmp_path)
     with torch.device("meta"):
         model = HarmoniFuseTask.build_model(args)
-    assert all(weight.is_meta for weight in model.parameters())
+    real = [weight.numel() for weight in model.parameters() if not weight.is_meta]
+    assert sum(real) <= 1024  # Hugging Face makes WavLM's mask vector on the CPU whatever it is told
     for part, conf in (("frontend", args.frontend_conf), ("decoder", args.decoder_conf)):
         weights = dict(getattr(model, part).named_parameters())
         count = sum(weight.numel() for name, weight in weights.items() if "lora_" not in name)
