@@ -66,10 +66,10 @@ class WhisperFrontend(PretrainedFrontend):
         gradient_checkpointing: Trade time for memory when it is trained.
 
     Example:
-        >>> frontend = WhisperFrontend(config={"model_type": "whisper", "encoder_layers": 2, "d_model": 64})
+        >>> frontend = WhisperFrontend(config={"model_type": "whisper", "encoder_layers": 2, "d_model": 48})
         >>> states, lengths = frontend(torch.randn(1, 16000), torch.tensor([16000]))
         >>> [state.shape for state in states], lengths
-        ([torch.Size([1, 50, 64]), torch.Size([1, 50, 64])], tensor([50]))
+        ([torch.Size([1, 50, 48]), torch.Size([1, 50, 48])], tensor([50]))
 
     Raises:
         ValueError: if not exactly one of ``model`` and ``config`` is given, or the model is no Whisper.
