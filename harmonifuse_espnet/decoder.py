@@ -56,7 +56,9 @@ class HuggingFaceDecoder(Pretrained):
             self._add_lora(lora)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            self.llm.gradient_checkpointing_enable({"use_reentrant": False})  # the other kind needs inputs that learn
+            name = "activation_checkpointing_enable"  # called gradient_checkpointing_enable before transformers 5.23
+            enable = getattr(self.llm, name, self.llm.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})  # the other kind needs inputs that learn
         self.restorable = model is not None
 
     def _add_lora(self, lora: Mapping[str, Any]) -> None:
