@@ -50,14 +50,15 @@ class HuggingFaceDecoder(Pretrained):
             )
         self.num_layers = self.llm.config.num_hidden_layers
         self.hidden_size = self.llm.config.hidden_size
-        if freeze or lora:
+        self.frozen = freeze or bool(lora)
+        if self.frozen:
             self.llm.requires_grad_(False)
         if lora:
             self._add_lora(lora)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            name = "activation_checkpointing_enable"  # called gradient_checkpointing_enable before transformers 5.23
-            enable = getattr(self.llm, name, self.llm.gradient_checkpointing_enable)
+            new, old = "activation_checkpointing_enable", "gradient_checkpointing_enable"  # before transformers 5.23
+            enable = getattr(self.llm, new if hasattr(self.llm, new) else old)
             enable({"use_reentrant": False})  # the other kind needs inputs that learn
         self.restorable = model is not None
 

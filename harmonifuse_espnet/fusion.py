@@ -49,9 +49,9 @@ class LayerFusion(nn.Module):
 class LastLayerFusion(LayerFusion):
     """No fusion: the language model's own output."""
 
-    def __init__(self, weights: LayerWeights, final_norm: nn.Module) -> None:
-        super().__init__(weights, final_norm)
-        self.norms = nn.ModuleList()
+    def __init__(self, weights: LayerWeights) -> None:
+        nn.Module.__init__(self)
+        self.weights, self.norms = weights, nn.ModuleList()
 
     def forward(self, states: Sequence[Tensor], beta: Tensor) -> Tensor:
         """``states`` M x (B, S, V), ``beta`` (B, M) -> the last state (B, S, V)."""

@@ -38,15 +38,17 @@ def load_pretrained(
 
 
 class Pretrained(nn.Module):
-    """Base of modules around a pre-trained model, frozen in whole or in part.
+    """Base of modules around a pre-trained model.
 
-    What is frozen is held in ``bfloat16`` on a GPU and in ``float32`` on the CPU, where bfloat16 is slow, whatever
+    A frozen one is held in ``bfloat16`` on a GPU and in ``float32`` on the CPU, where bfloat16 is slow, whatever
     ``.to(dtype=...)`` asks for (ESPnet's trainer asks for its ``train_dtype``). What is trained follows ``.to``.
 
     Attributes:
+        frozen: Whether the model itself does not learn; adapters in it may.
         restorable: Whether the frozen weights can be loaded again by name; checkpoints then leave them out.
     """
 
+    frozen = False
     restorable = False
 
     @property
@@ -58,6 +60,6 @@ class Pretrained(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pretrained:
         super()._apply(fn, recurse)
         for weight in self.parameters():
-            if not weight.requires_grad and weight.is_floating_point():
+            if self.frozen and not weight.requires_grad and weight.is_floating_point():
                 weight.data = weight.data.to(torch.bfloat16 if weight.is_cuda else torch.float32)
         return self

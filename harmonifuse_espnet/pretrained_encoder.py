@@ -66,9 +66,8 @@ class PretrainedFrontend(Pretrained):
         """
         with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             inputs = self.prepare(speech.float(), lengths).to(next(self.encoder.parameters()).dtype)
-        # Not a ``with`` inside the generator: between two states that would hold for whoever asks for them.
-        states = torch.no_grad()(self.states) if self.frozen else self.states
-        return states(inputs, lengths), self.frames(lengths)
+        states = self.states(inputs, lengths)
+        return undisturbed(states, speech.device.type) if self.frozen else states, self.frames(lengths)
 
     def frames(self, lengths: Tensor) -> Tensor:
         """Samples of each utterance (B,) -> frames (B,)."""
@@ -87,6 +86,17 @@ class PretrainedFrontend(Pretrained):
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
+
+
+def undisturbed(states: Iterator[Tensor], device: str) -> Iterator[Tensor]:
+    """Run a generator without gradients, and outside autocast, which would take the norms of a model in bfloat16 to
+    float32; both hold while it runs, not between two states, for whoever asks for them."""
+    while True:
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            state = next(states, None)
+        if state is None:
+            return
+        yield state
 
 
 ATTENTION: dict[str, type[PackedAttention]] = {

@@ -148,7 +148,11 @@ class HarmoniFuseTask(AbsTask):
         connector = construct(connector_choices, args, args.gate_size, width)
         args.fusion_conf = {"last_bias": LAST_BIAS, **args.fusion_conf}
         fusion_weights = construct(fusion_choices, args, decoder.num_layers, count, width)
-        fusion_class = LastLayerFusion if isinstance(fusion_weights, LastWeights) else LayerFusion
+        fusion = (
+            LastLayerFusion(fusion_weights)
+            if isinstance(fusion_weights, LastWeights)
+            else LayerFusion(fusion_weights, decoder.final_norm)
+        )
         ctc = None
         if args.ctc and any(task.answer == "text" for task in tasks.values()):
             ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
@@ -161,7 +165,7 @@ class HarmoniFuseTask(AbsTask):
             connector=connector,
             ctc=ctc,
             decoder=decoder,
-            fusion=fusion_class(fusion_weights, decoder.final_norm),
+            fusion=fusion,
             preamble_ids=tokenizer.preamble_ids,
             opening_ids=tokenizer.opening_ids,
             **args.model_conf,

@@ -27,26 +27,15 @@ class WhisperLogMel(nn.Module):
     def __init__(self, extractor: WhisperFeatureExtractor) -> None:
         super().__init__()
         self.n_fft, self.hop_length = extractor.n_fft, extractor.hop_length
-        self.samples, self.sample_rate = extractor.n_samples, extractor.sampling_rate
+        self.samples: int = extractor.n_samples
         self.register_buffer("window", torch.hann_window(extractor.n_fft), persistent=False)
         filters = torch.as_tensor(extractor.mel_filters, dtype=torch.float32)
         self.register_buffer("filters", filters, persistent=False)
 
-    def forward(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """``speech`` (B, N) in [-1, 1], ``lengths`` (B,) in samples -> (B, n_mels, 3000), padded to 30 s.
-
-        Raises:
-            ValueError: if an utterance is longer than 30 s.
-        """
-        longest = int(lengths.max())
-        if longest > self.samples:
-            raise ValueError(
-                f"an utterance of {longest / self.sample_rate:.2f} s, but the encoder hears "
-                f"{self.samples / self.sample_rate:g} s; leave longer ones out or cut them into parts"
-            )
-        speech = (speech * length_mask(lengths, speech.size(1)))[:, : self.samples]
-        padded = F.pad(speech.float(), (0, self.samples - speech.size(1)))
-        spectrum = torch.stft(padded, self.n_fft, self.hop_length, window=self.window.float(), return_complex=True)
+    def forward(self, windows: Tensor) -> Tensor:
+        """``windows`` (W, N) of 30 s in [-1, 1] -> (W, n_mels, 3000)."""
+        window = self.window.float()
+        spectrum = torch.stft(windows.float(), self.n_fft, self.hop_length, window=window, return_complex=True)
         mel = self.filters.float().T @ spectrum[..., :-1].abs().square()
         log = mel.clamp(min=1.0e-10).log10()
         return (torch.maximum(log, log.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
@@ -55,8 +44,9 @@ class WhisperLogMel(nn.Module):
 class WhisperFrontend(PretrainedFrontend):
     """The encoder of a Whisper model; its decoder is dropped.
 
-    Whisper was trained on 30 s, padded by silence: every utterance is, and its states are cut to its own frames. The
-    last state is after the encoder's final norm, as in Hugging Face's ``hidden_states``.
+    Whisper was trained on 30 s, padded by silence: every utterance is, and its states are cut to its own frames; one
+    that is longer is heard in windows of 30 s, one after another. The last state is after the encoder's final norm, as
+    in Hugging Face's ``hidden_states``.
 
     Args:
         model: Name on the hub (``openai/whisper-large-v3``) or a folder. None with ``config`` for random weights.
@@ -103,17 +93,27 @@ class WhisperFrontend(PretrainedFrontend):
         """Samples (B,) -> frames of 20 ms (B,), a last one for the rest."""
         return (lengths + 2 * self.logmel.hop_length - 1).div(2 * self.logmel.hop_length, rounding_mode="floor")
 
+    def windows(self, lengths: Tensor) -> Tensor:
+        """Samples (B,) -> mask (B, most windows of an utterance), True at each utterance's windows of 30 s."""
+        counts = -(-lengths // self.logmel.samples)
+        return length_mask(counts, int(counts.max()))
+
     def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Log-mel features of 30 s: (B, N) -> (B, n_mels, 3000)."""
-        return self.logmel(speech, lengths)
+        """Log-mel features of the W windows of all utterances: (B, N) -> (W, n_mels, 3000)."""
+        mask = self.windows(lengths)
+        speech = speech * length_mask(lengths, speech.size(1))
+        padded = F.pad(speech, (0, mask.size(1) * self.logmel.samples - speech.size(1)))
+        return self.logmel(padded.unflatten(1, (-1, self.logmel.samples))[mask])
 
     def states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """``inputs`` (B, n_mels, 3000), ``lengths`` (B,) in samples -> L states (B, T, D)."""
-        encoder, frames = self.encoder, self.frames(lengths)
+        """``inputs`` (W, n_mels, 3000), ``lengths`` (B,) in samples -> L states (B, T, D)."""
+        encoder, frames, windows = self.encoder, self.frames(lengths), self.windows(lengths)
         mask = length_mask(frames, int(frames.max()))[..., None]
         hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(inputs)))).transpose(1, 2) + encoder.embed_positions.weight
         hidden = F.dropout(hidden, encoder.dropout, encoder.training)
         for number, layer in enumerate(encoder.layers, start=1):
             hidden = self.run_layer(layer, hidden, None)
-            seen = hidden[:, : mask.size(1)]
-            yield (encoder.layer_norm(seen) if number == self.num_layers else seen) * mask
+            seen = encoder.layer_norm(hidden) if number == self.num_layers else hidden
+            joined = seen.new_zeros(*windows.shape, *seen.shape[1:])
+            joined[windows] = seen
+            yield joined.flatten(1, 2)[:, : mask.size(1)] * mask

@@ -57,7 +57,7 @@ def test_norms_are_trained_copies_apart_from_the_original() -> None:
 
 
 def test_no_fusion_has_no_norms_to_leave_untrained() -> None:
-    module = LastLayerFusion(LastWeights(3, 2, 8), nn.LayerNorm(8))
+    module = LastLayerFusion(LastWeights(3, 2, 8))
     beta = module.weights(torch.randn(2, 8), torch.tensor([0, 1]))
     assert torch.equal(module(STATES, beta), STATES[2]) and not list(module.parameters())
 

@@ -16,9 +16,11 @@ from harmonifuse_espnet.pretrained import Pretrained, load_pretrained
 class Half(Pretrained):
     """One frozen weight, one trained."""
 
+    frozen = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.frozen, self.trained = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
+        self.base, self.trained = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
 
 
 def test_weights_come_from_the_folder(tmp_path: Path) -> None:
@@ -56,11 +58,17 @@ def test_exactly_one_of_model_and_config() -> None:
 
 def test_what_is_frozen_keeps_its_precision_and_what_is_trained_follows() -> None:
     module = Half().to(dtype=torch.float64)
-    assert (module.frozen.weight.dtype, module.trained.weight.dtype) == (torch.float32, torch.float64)
+    assert (module.base.weight.dtype, module.trained.weight.dtype) == (torch.float32, torch.float64)
     assert module.dtype == torch.float32
+
+
+def test_a_model_that_learns_follows_whole_even_where_a_part_is_frozen() -> None:
+    module = Half()
+    module.frozen = False
+    assert {weight.dtype for weight in module.to(dtype=torch.float64).parameters()} == {torch.float64}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: bfloat16 is for GPUs")
 def test_what_is_frozen_is_bfloat16_on_a_gpu() -> None:
     module = Half().to(device="cuda", dtype=torch.float32)
-    assert (module.frozen.weight.dtype, module.trained.weight.dtype) == (torch.bfloat16, torch.float32)
+    assert (module.base.weight.dtype, module.trained.weight.dtype) == (torch.bfloat16, torch.float32)

@@ -14,7 +14,7 @@ def get_parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = argparse.ArgumentParser(prog="python -m harmonifuse_espnet.bin.download", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="CORPUS")
-    summary = "LibriSpeech from OpenSLR, each archive checked by its published MD5 sum"
+    summary = "LibriSpeech from OpenSLR, each download checked by its published MD5 sum"
     corpus = corpora.add_parser("librispeech", help=summary, description=summary)
     corpus.add_argument("out_dir", type=Path, help="LibriSpeech/<subset> is made in it")
     corpus.add_argument(

@@ -16,9 +16,9 @@ Sets = dict[str, list[Utterance]]
 def split(utterances: Sequence[Utterance], protocol: str, fold: int | None, seed: int, rules: Sequence[str]) -> Sets:
     """The sets of a protocol, sets without utterances left out.
 
-    ``superb``: test is session ``fold``, dev a random 20 % of the other sessions (so it shares speakers with train).
-    ``emobox``: the same without dev. ``loso10``: test is speaker ``fold`` (Ses01F, Ses01M, Ses02F, ...), dev the
-    session's other speaker. ``espnet``: test session 5, dev the dialogs Ses04M, whoever speaks in them.
+    ``superb``: test is session ``fold``, dev a random part, about 20 %, of the other sessions (so it shares speakers
+    with train). ``emobox``: the same without dev. ``loso10``: test is speaker ``fold`` (Ses01F, Ses01M, Ses02F, ...),
+    dev the session's other speaker. ``espnet``: test session 5, dev the dialogs Ses04M, whoever speaks in them.
     ``custom``: the ``rules``.
 
     Raises:
@@ -84,9 +84,12 @@ def _custom(rules: Sequence[str]) -> Callable[[Utterance], str]:
 
 
 def _draw(utterances: list[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
-    """The utterances less a random part, and that part."""
-    drawn = set(random.Random(seed).sample(range(len(utterances)), round(VALID_RATIO * len(utterances))))
+    """The utterances less a random part, and that part.
+
+    Each id is drawn by itself, so that a recording is on the same side whichever task and labels it is taken for.
+    """
+    drawn = [random.Random(f"{seed} {row.id}").random() < VALID_RATIO for row in utterances]
     return (
-        [row for index, row in enumerate(utterances) if index not in drawn],
-        [row for index, row in enumerate(utterances) if index in drawn],
+        [row for row, chosen in zip(utterances, drawn, strict=True) if not chosen],
+        [row for row, chosen in zip(utterances, drawn, strict=True) if chosen],
     )

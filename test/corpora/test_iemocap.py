@@ -145,7 +145,8 @@ def test_turns_without_words_are_left_out_and_reported(corpus: Path, caplog: pyt
 
 def test_protocols_split_by_session_speaker_or_dialog(corpus: Path) -> None:
     assert counts(prepare(corpus, "emobox", fold=4)) == {"test": 20, "train": 50}
-    assert counts(prepare(corpus, "superb", fold=4)) == {"dev": 10, "test": 20, "train": 40}
+    drawn = counts(prepare(corpus, "superb", fold=4))
+    assert drawn["test"] == 20 and drawn["train"] + drawn["dev"] == 50 and 3 <= drawn["dev"] <= 20
     assert counts(prepare(corpus, "espnet")) == {"dev": 10, "test": 20, "train": 40}
     sets = prepare(corpus, "loso10", fold=8)
     assert {name: {row.speaker for row in sets[name]} for name in ("test", "dev")} == {
@@ -159,6 +160,12 @@ def test_protocols_split_by_session_speaker_or_dialog(corpus: Path) -> None:
 def test_the_random_development_set_depends_on_the_seed_alone(corpus: Path) -> None:
     first, again, other = (prepare(corpus, "superb", fold=1, seed=seed)["dev"] for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_a_recording_is_for_development_in_one_task_just_if_it_is_in_the_other(corpus: Path) -> None:
+    ser, asr = (prepare(corpus, "superb", fold=1, task=task) for task in ("ser", "asr"))
+    ids = {name: {row.id for row in sets} for name, sets in (("ser", ser["dev"]), ("asr", asr["dev"]))}
+    assert ids["ser"] < ids["asr"] and ids["ser"].isdisjoint(row.id for row in asr["train"])
 
 
 def test_custom_sets_take_the_first_rule_that_fits(corpus: Path) -> None:

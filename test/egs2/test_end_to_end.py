@@ -78,6 +78,23 @@ def test_the_paper_s_recipe(stand_ins: Path, tmp_path: Path) -> None:
     assert sum(model(wav, task="ser").label_probs.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("recipe", ["iemocap", "librispeech_iemocap"])
+@pytest.mark.parametrize("protocol", ["emobox", "loso10", "espnet"])
+def test_every_protocol_s_data_are_prepared(recipe: str, protocol: str, stand_ins: Path, tmp_path: Path) -> None:
+    counts = ("--local_data_opts", "--check_counts false") if recipe != "iemocap" else ()
+    folder = run(recipe, stand_ins, tmp_path, *counts, "--protocol", protocol, "--stop_stage", "2")
+    (valid,) = folder.glob("dump/*/raw/valid/text")
+    assert valid.stat().st_size > 0
+
+
+def test_both_tasks_of_iemocap_go_into_one_training(stand_ins: Path, tmp_path: Path) -> None:
+    recipe = run("iemocap", stand_ins, tmp_path, "--train_tasks", "ser asr", "--stop_stage", "5")
+    tasks = (recipe / "dump/ser_asr_4_superb_fold1/raw/train/utt2task").read_text()
+    assert " ser\n" in tasks and " asr\n" in tasks
+    text = (recipe / "dump/ser_asr_4_superb_fold1/raw/test_asr/text").read_text()
+    assert all(line.partition(" ")[2].islower() for line in text.splitlines())
+
+
 def test_speech_recognition_alone(stand_ins: Path, tmp_path: Path) -> None:
     recipe = run("librispeech", stand_ins, tmp_path, "--local_data_opts", "--check_counts false", "--stop_stage", "8")
     results = (recipe / "RESULTS.md").read_text()
@@ -88,4 +105,4 @@ def test_folds_of_emotion_recognition_alone(stand_ins: Path, tmp_path: Path) -> 
     recipe = run("iemocap", stand_ins, tmp_path, "--folds", "1 2", "--stop_stage", "8")
     results = (recipe / "RESULTS.md").read_text()
     assert "## Mean of 2 folds\n" in results and "(asr" not in results
-    assert "\n## exp/ser_superb_fold1/" in results and "\n## exp/ser_superb_fold2/" in results
+    assert "\n## exp/ser_4_superb_fold1/" in results and "\n## exp/ser_4_superb_fold2/" in results

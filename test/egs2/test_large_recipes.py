@@ -44,15 +44,15 @@ def test_folds_have_folders_of_their_own_and_results_of_all(recipe: Recipe) -> N
     done = recipe.run("--folds", "1 3", "--stop_stage", "8", "--tag", "slm")
     assert done.returncode == 0, done.stdout
     assert data_options(done.stdout) == [
-        f"--datadir data/ser_superb_fold{n} --protocol superb --fold {n} --train_tasks ser" for n in (1, 3)
+        f"--datadir data/ser_4_superb_fold{n} --protocol superb --fold {n} --labels 4 --train_tasks ser" for n in (1, 3)
     ]
     folders = [call[call.index("--output_dir") + 1] for call in calls(recipe, "train")]
-    assert folders == ["exp/ser_superb_fold1/slm", "exp/ser_superb_fold3/slm"]
-    expected = "--folds exp/ser_superb_fold*/slm --train_config conf/train.yaml --out RESULTS.md"
+    assert folders == ["exp/ser_4_superb_fold1/slm", "exp/ser_4_superb_fold3/slm"]
+    expected = "--folds exp/ser_4_superb_fold*/slm --train_config conf/train.yaml --out RESULTS.md"
     assert calls(recipe, "write_results") == [expected.split()] * 2
     assert {call[call.index("--data_dir") + 1] for call in calls(recipe, "decode")} == {
-        "dump/ser_superb_fold1/raw/test_ser",
-        "dump/ser_superb_fold3/raw/test_ser",
+        "dump/ser_4_superb_fold1/raw/test_ser",
+        "dump/ser_4_superb_fold3/raw/test_ser",
     }
 
 
@@ -66,7 +66,7 @@ def test_all_folds_of_a_protocol(recipe: Recipe, protocol: str, folds: int) -> N
 @pytest.mark.parametrize("recipe", ["iemocap"], indirect=True)
 def test_without_a_development_set_the_last_epoch_decodes(recipe: Recipe) -> None:
     done = recipe.run("--protocol", "emobox", "--stop_stage", "6")
-    assert calls(recipe, "format_audio")[1][-1] == "data/ser_emobox_fold1/train_ser"
+    assert calls(recipe, "format_audio")[1][-1] == "data/ser_4_emobox_fold1/train_ser"
     assert "needs exp/" not in done.stdout
     done = recipe.run("--protocol", "emobox", "--stage", "7")
     assert "/latest.pth, made by stage 6" in done.stdout
@@ -76,7 +76,7 @@ def test_without_a_development_set_the_last_epoch_decodes(recipe: Recipe) -> Non
 def test_iemocap_s_own_transcripts_are_one_option_away(recipe: Recipe) -> None:
     done = recipe.run("--train_tasks", "ser asr", "--stop_stage", "5")
     assert data_options(done.stdout)[0].endswith("--train_tasks ser,asr")
-    folder = "data/ser_asr_superb_fold1"
+    folder = "data/ser_asr_4_superb_fold1"
     assert calls(recipe, "format_audio")[0][-2:] == [f"{folder}/train_ser", f"{folder}/train_asr"]
     assert calls(recipe, "collect_stats")[0][5] == "conf/tasks_asr.yaml"
 

@@ -228,6 +228,7 @@ def test_models_of_an_option_go_before_the_configurations(mini: Recipe) -> None:
     options = ["--llm", "my llm", "--encoder", "a/b", "--feats_normalize", "none", "--nproc", "1"]
     done = mini.run("--stop_stage", "6", "--tokenizer_type", "llm", *options)
     assert mini.calls()[-1][-4:] == ["--frontend_conf", "model=a/b", "--decoder_conf", "model=my llm"], done.stdout
+    assert "exp/train_raw_llm_my llm_b" in mini.calls()[-1]
 
 
 def test_a_value_with_blanks_stays_one_argument(mini: Recipe) -> None:

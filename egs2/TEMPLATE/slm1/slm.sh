@@ -147,7 +147,7 @@ set_names() {
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
     stats=$expdir/stats_${feats_type}_$token_name
-    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}}
+    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}${encoder:+_${encoder##*/}}}
     exp=$expdir/$tag
     model=$exp/$inference_model
     results=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}

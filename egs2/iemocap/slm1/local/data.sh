@@ -25,6 +25,8 @@ IFS=, read -ra label_list <<<"$labels"
 for name in "${names[@]}"; do
     options=(--labels "${label_list[@]}")
     [[ $name != asr ]] || options=(--text_case lower) # all turns with words, whatever their emotion
+    sets=("train=train_$name" "test=test_$name")
+    [[ $protocol == emobox ]] || sets+=("dev=dev_$name") # emobox has no development set
     "$PYTHON" -m harmonifuse_espnet.bin.prepare_data iemocap "$IEMOCAP" "$datadir" --protocol "$protocol" --fold "$fold" \
-        --task "$name" "${options[@]}" --set_names "train=train_$name" "dev=dev_$name" "test=test_$name"
+        --task "$name" "${options[@]}" --set_names "${sets[@]}"
 done

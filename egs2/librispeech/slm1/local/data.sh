@@ -11,7 +11,7 @@ datadir=data      # folder for the data folders
 subsets=          # of LibriSpeech, separated by commas
 download=false    # true: download the subsets that are not there
 check_counts=true # false: a piece of a subset will do
-nj=4              # parallel processes
+nj=4              # chapters of LibriSpeech read at a time
 # End of options
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,6 +22,8 @@ parse_options local/data.sh "$@"
 IFS=, read -ra subset_list <<<"$subsets"
 
 if [[ $download == true ]]; then
+    [[ ${LIBRISPEECH##*/} == LibriSpeech ]] || die "LIBRISPEECH is '$LIBRISPEECH', but the download makes a folder" \
+        "LibriSpeech; set it to such a path, in the environment or in db.sh"
     "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${subset_list[@]}"
 fi
 "$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$datadir" --subsets "${subset_list[@]}" \
