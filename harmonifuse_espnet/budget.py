@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,16 @@ def read_lengths(shape_files: Sequence[str]) -> dict[str, tuple[int, int]]:
         raise ValueError(f"--train_shape_file: expected speech_shape and text_shape of stage 5, got {shape_files}")
     speech, text = ({key: int(shape.split(",")[0]) for key, shape in read_table(path).items()} for path in shape_files)
     return {key: (speech[key], text[key]) for key in speech}
+
+
+def slowed(lengths: Lengths, factors: Sequence[float]) -> Lengths:
+    """Lengths when all speech is played at the slowest of the speed ``factors``; stage 5 counts it unchanged.
+
+    Example:
+        >>> slowed({"a": (900, 5)}, [0.9, 1.1])
+        {'a': (1000, 5)}
+    """
+    return {key: (math.ceil(samples / min(factors)), tokens) for key, (samples, tokens) in lengths.items()}
 
 
 def steps_by_task(factory: TaskIterFactory) -> dict[str, float]:
@@ -72,17 +83,19 @@ def seconds_of_a_step(
     batches: Sequence[Batch],
     amp: bool,
 ) -> float:
-    """Mean time of forward, backward and update over ``batches`` but the first, which warms up.
+    """Mean time of loading, forward, backward and update over ``batches`` but the first, which warms up.
+
+    Loading counts as far as the step waits for it: the loader's workers are at the next batches meanwhile, and while
+    the first one warms up.
 
     Raises:
         torch.OutOfMemoryError: if a batch does not fit into the GPU.
     """
     device = next(model.parameters()).device.type
     loader = SequenceIterFactory(batches=batches, shuffle=False, **factory.loader).build_iter(1)
-    seconds = []
+    ends = []
     for _, batch in loader:
         batch = to_device(batch, device)
-        start = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=amp and device == "cuda"):
             loss = model(**batch)[0]
         loss.backward()
@@ -90,5 +103,5 @@ def seconds_of_a_step(
         optimizer.zero_grad()
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return sum(seconds[1:]) / len(seconds[1:])
+        ends.append(time.perf_counter())
+    return (ends[-1] - ends[0]) / (len(ends) - 1)

@@ -5,9 +5,13 @@ V, W words in the vocabulary); S positions of the language model, X predicted to
 feed-forward width, A and K the widths of all query and all key heads; a the bytes of an activation: 2 where the
 language model is held in, or autocast to, bfloat16, else 4. Kept for the backward pass are
 
-* of a frozen encoder its states, ``L B T D a``; of a trained one ``L B T (40 D + 3 T heads) a``, heads of 64. A
-  pre-trained one also works with ``307 a`` for each sample of at most 64 s of speech at a time (input of the first
-  convolution's norm, of its GELU, and its outcome) and ``2 a`` for each attention score of a call;
+* of a trained Conformer ``L B T (40 D + 3 T heads) a``, heads of 64; of any other encoder its states, ``L B T D a``;
+* of a pre-trained one that is trained, in each layer, ``8 D + a (9 D + 2 I)`` a frame: the input of both norms in
+  float32, their outcome, queries, keys, values, theirs, and the feed-forward's two, with dropout's; further the scores
+  (:func:`_scores_kept`), ``8 a D`` a frame before the layers, and ``2 a`` for each number that a convolution makes
+  (input of its GELU, and outcome), ``8 + a`` where its norm, in float32, stands between. Whisper runs whole windows of
+  30 s. A frozen one works with ``307 a`` for each sample of at most 64 s of speech at a time (the first convolution's
+  norm, GELU and outcome) and ``2 a`` for each score of a call, Whisper's with a layer's ``a (2 D + 2 I)`` a frame;
 * of gate, connector and CTC head ``B T (3 D + 8 C) 4 + B T' (4 V + 3 W_ctc) 4``;
 * of each language model layer, at every one of B S positions, ``8 V + a (2 A + 2 K + 3 I)``: the input of both norms in
   float32, queries, keys, values, their outcome, and the gated feed-forward's three factors; further the inputs of what
@@ -30,6 +34,8 @@ from torch import nn
 from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend
 from harmonifuse_espnet.model import HarmoniFuseModel
 from harmonifuse_espnet.pretrained import Pretrained
+from harmonifuse_espnet.pretrained_encoder import PretrainedFrontend
+from harmonifuse_espnet.whisper import WhisperFrontend
 
 CONTEXT = 800_000_000  # bytes: CUDA's context, cuBLAS's and cuDNN's workspaces
 FRAGMENTS = 0.1  # share of the activations
@@ -60,9 +66,10 @@ class Precision:
     amp: bool
 
     def activation(self, part: nn.Module) -> int:
-        """Bytes of an activation in a part of the model."""
-        frozen = isinstance(part, Pretrained) and any(not weight.requires_grad for weight in part.parameters())
-        return 2 if self.gpu and (self.amp or frozen) else 4
+        """Bytes of an activation in a part of the model; of a pre-trained one, what most of its weights say."""
+        weights = sum(weight.numel() for weight in part.parameters())
+        frozen = sum(weight.numel() for weight in part.parameters() if not weight.requires_grad)
+        return 2 if self.gpu and (self.amp or isinstance(part, Pretrained) and 2 * frozen > weights) else 4
 
 
 def reckon(model: HarmoniFuseModel, batch: BatchShape, precision: Precision, state_bytes: float, ranks: int) -> Parts:
@@ -101,7 +108,7 @@ def activations(model: HarmoniFuseModel, batch: BatchShape, precision: Precision
     width = model.decoder.hidden_size
     gate = frames * (3 * size + 8 * gated.out_features) + stacked * (4 * width + 3 * words)
     return {
-        "encoder": _encoder(model.frontend, batch, frames, precision.activation(model.frontend)),
+        "encoder": _encoder(model.frontend, batch, frames, precision),
         "gate, connector, CTC": 4 * batch.utterances * gate,
         "language model": _language_model(model, positions, precision.activation(model.decoder)),
         "fusion and logits": _fusion_and_logits(model, batch, precision.activation(model.decoder)),
@@ -129,19 +136,69 @@ def _weights(model: nn.Module, gpu: bool) -> int:
     return sum((2 if id(weight) in half else 4) * weight.numel() for weight in model.parameters())
 
 
-def _encoder(frontend: Any, batch: BatchShape, frames: int, size: int) -> int:
-    layers, width = frontend.num_layers, frontend.hidden_size
-    scores = max(1, frames * frames * width // 64)  # of an utterance, in heads of 64
-    states = layers * batch.utterances * frames * width
-    if any(weight.requires_grad for weight in frontend.parameters()):
-        layer = batch.utterances * (40 * width * frames + 3 * scores)
-        checkpointed = getattr(frontend, "gradient_checkpointing", False)
-        return (states + layer if checkpointed else layers * layer) * size
-    if isinstance(frontend, PrecomputedFrontend):
-        return states * size
-    together = min(batch.utterances, max(1, 2**26 // scores))
+def _encoder(frontend: Any, batch: BatchShape, frames: int, precision: Precision) -> int:
+    layers, width, size = frontend.num_layers, frontend.hidden_size, precision.activation(frontend)
+    states = layers * batch.utterances * frames * width * size
+    trained = any(weight.requires_grad for weight in frontend.parameters())
+    if isinstance(frontend, PretrainedFrontend):
+        if trained:
+            return states + _trained_encoder(frontend, batch, frames, precision)
+        return states + _frozen_encoder(frontend, batch, frames) * size
+    if trained:
+        return layers * batch.utterances * (40 * width * frames + 3 * _scores(frames, width)) * size
+    return states
+
+
+def _trained_encoder(frontend: Any, batch: BatchShape, frames: int, precision: Precision) -> int:
+    """What autograd keeps, the states that are handed out not among it."""
+    layers, width, size = frontend.num_layers, frontend.hidden_size, precision.activation(frontend)
+    rows, length = _rows(frontend, batch, frames)
+    entered = rows * length * width * size  # a layer's input
+    layer = rows * length * (8 * width + size * (9 * width + 2 * _inner(frontend.encoder.config)))
+    layer += rows * _scores(length, width) * _scores_kept(frontend, precision) * size
+    before = 8 * entered + _convolutions(frontend, batch.utterances * batch.length, size)
+    return before + (layers * entered + layer if frontend.gradient_checkpointing else layers * layer)
+
+
+def _frozen_encoder(frontend: Any, batch: BatchShape, frames: int) -> int:
+    """Numbers that it works with at a time."""
+    rows, length = _rows(frontend, batch, frames)
+    if isinstance(frontend, WhisperFrontend):
+        return rows * length * (2 * frontend.hidden_size + 2 * _inner(frontend.encoder.config))
+    scores = _scores(length, frontend.hidden_size)
+    together = min(rows, max(1, 2**26 // scores))
     samples = min(batch.utterances * batch.length, PIECES)
-    return round(states + 3 * CHANNELS / STRIDE * samples + 2 * together * scores) * size
+    return 3 * CHANNELS * samples // STRIDE + 2 * together * scores
+
+
+def _rows(frontend: Any, batch: BatchShape, frames: int) -> tuple[int, int]:
+    """How many rows pass the layers, and their frames: the utterances, or Whisper's windows."""
+    if isinstance(frontend, WhisperFrontend):
+        window = frontend.logmel.samples
+        return batch.utterances * -(-batch.length // window), window // SAMPLES_PER_FRAME
+    return batch.utterances, frames
+
+
+def _scores(frames: int, width: int) -> int:
+    """Attention scores of an utterance in a layer, with heads of 64."""
+    return max(1, frames * frames * width // 64)
+
+
+def _scores_kept(frontend: Any, precision: Precision) -> int:
+    """Fused attention keeps no scores, only WavLM's bias; PyTorch's for the CPU isn't fused where there is dropout."""
+    known = frontend.encoder.config
+    if known.attention_dropout and not precision.gpu:
+        return 3
+    return 1 if known.model_type == "wavlm" else 0
+
+
+def _convolutions(frontend: Any, samples: int, size: int) -> int:
+    """Bytes that trained convolutions of the wav2vec 2.0 family keep; those of Whisper are few."""
+    kept, hop = 0.0, 1
+    for layer in [] if isinstance(frontend, WhisperFrontend) else frontend.encoder.feature_extractor.conv_layers:
+        hop *= layer.conv.stride[0]
+        kept += layer.conv.out_channels / hop * (8 + size if hasattr(layer, "layer_norm") else 2 * size)
+    return round(kept * samples)
 
 
 def _language_model(model: HarmoniFuseModel, positions: int, size: int) -> int:

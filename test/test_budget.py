@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from harmonifuse_espnet.budget import largest_batches, read_lengths, spread_batches, steps_by_task
+from harmonifuse_espnet.budget import (
+    largest_batches,
+    read_lengths,
+    seconds_of_a_step,
+    slowed,
+    spread_batches,
+    steps_by_task,
+)
 from harmonifuse_espnet.iterator import TaskBatches, TaskIterFactory
 from harmonifuse_espnet.memory import BatchShape
 
@@ -33,6 +42,14 @@ def test_the_largest_batches_have_the_most_speech_and_the_most_text() -> None:
     assert [shape.utterances for shape in halves] == [1, 2]
 
 
+def test_slow_speech_is_longer_by_the_slowest_factor() -> None:
+    longer = slowed(LENGTHS, [1.1, 0.9, 1.0])
+    assert longer["a"] == (112, 9) and longer["b"] == (100, 2)  # a part of a sample counts
+    stream = TaskBatches(SORTED, seed=0)
+    assert largest_batches(stream, longer, ranks=1, prompt=4) == [BatchShape(2, 112, 9, 4), BatchShape(3, 45, 20, 4)]
+    assert slowed(LENGTHS, [1.0]) == LENGTHS
+
+
 def test_where_batches_are_drawn_anew_the_longest_may_meet() -> None:
     stream = TaskBatches(SORTED, seed=0, redraw=True)
     assert largest_batches(stream, LENGTHS, ranks=1, prompt=4) == [BatchShape(3, 100, 20, 4)]
@@ -50,3 +67,19 @@ def test_measured_batches_are_the_largest_and_then_evenly_spread() -> None:
     stream = TaskBatches([(key,) for key in lengths], seed=0)
     assert spread_batches(stream, lengths, 1) == [("10",), ("6",)]
     assert spread_batches(stream, lengths, 5) == [("10",), ("2",), ("4",), ("6",), ("8",), ("10",)]
+
+
+def test_a_step_s_time_counts_what_it_waits_for_its_batch() -> None:
+    class Line(torch.nn.Linear):
+        def forward(self, speech: torch.Tensor) -> tuple[torch.Tensor]:
+            return (super().forward(speech).sum(),)
+
+    def collate(rows: list[str]) -> tuple[list[str], dict[str, torch.Tensor]]:
+        time.sleep(0.3 if "a" in rows else 0.05)
+        return rows, {"speech": torch.ones(len(rows), 4)}
+
+    streams = {"asr": TaskBatches(SORTED, 0)}
+    loader = {"dataset": {key: key for key in LENGTHS}, "collate_fn": collate, "num_workers": 0}
+    factory, model = TaskIterFactory(streams, "round_robin", None, loader), Line(4, 1)
+    seconds = seconds_of_a_step(model, torch.optim.SGD(model.parameters(), 0.1), factory, SORTED, amp=False)
+    assert 0.05 <= seconds < 0.15  # the first one, of 0.3 s, warms up

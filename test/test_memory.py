@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import LOGMEL, LORA, QWEN2, VOCAB, build_model, noise, pad
+from tiny import ENCODER, LOGMEL, LORA, QWEN2, VOCAB, build_model, noise, pad
 from torch import nn
 
 from harmonifuse_espnet.decoder import HuggingFaceDecoder
@@ -21,10 +21,21 @@ from harmonifuse_espnet.memory import (
     optimizer_state_bytes,
     reckon,
 )
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend, PretrainedFrontend
+from harmonifuse_espnet.whisper import WhisperFrontend
 
 LLM = {**QWEN2, "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 8, "intermediate_size": 512}
 CPU, GPU = Precision(gpu=False, amp=False), Precision(gpu=True, amp=False)
 SHAPE = BatchShape(utterances=2, length=64000, tokens=12, prompt=6)
+SSL: dict[str, Any] = {
+    **{**ENCODER, "hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 512, "conv_dim": [128] * 7},
+    **{"conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]},
+}
+WHISPER: dict[str, Any] = {
+    **{"model_type": "whisper", "d_model": 128, "encoder_layers": 4, "encoder_attention_heads": 2},
+    **{"encoder_ffn_dim": 512, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16},
+    **{"vocab_size": 20, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "decoder_start_token_id": 0},
+}
 EVERYWHERE = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -71,6 +82,58 @@ def test_the_language_model_keeps_what_the_formula_says(lora: dict[str, Any] | N
         plain = kept
 
 
+def kept_by_encoder(frontend: PretrainedFrontend, length: int) -> int:
+    """Of two utterances, one a frame shorter, whose states are weighed as the model does it."""
+    weights = torch.ones(frontend.num_layers, requires_grad=True)
+
+    def forward() -> Any:
+        states, _ = frontend(torch.randn(2, length), torch.tensor([length, length - 320]))
+        return sum(weight * state for weight, state in zip(weights, states, strict=True))
+
+    return kept_bytes(frontend.train(), forward)
+
+
+def reckoned_of_encoder(frontend: PretrainedFrontend, length: int, precision: Precision = CPU) -> int:
+    shape = BatchShape(utterances=2, length=length, tokens=12, prompt=6)
+    return activations(build_model(frontend=frontend), shape, precision)["encoder"]
+
+
+def check_trained_encoder(kind: Any, config: dict[str, Any], length: int) -> None:
+    """Without and with checkpointing, which covers the four layers, but not the convolutions before them."""
+    plain = 0
+    for checkpointing in (False, True):
+        frontend = kind(config=config, freeze=False, gradient_checkpointing=checkpointing)
+        kept = kept_by_encoder(frontend, length)
+        again = (plain - kept) // 4 if checkpointing else 0  # one layer at a time comes back in the backward pass
+        assert 0.8 < (kept + again) / reckoned_of_encoder(frontend, length) < 1.2
+        plain = kept
+
+
+@pytest.mark.parametrize("norm", ["layer", "group"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("model_type", ["wavlm", "hubert", "wav2vec2"])
+def test_a_trained_encoder_keeps_its_convolutions_too(model_type: str, dropout: float, norm: str) -> None:
+    config = {**SSL, "model_type": model_type, "attention_dropout": dropout, "hidden_dropout": dropout}
+    config |= {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", "activation_dropout": dropout}
+    check_trained_encoder(HuggingFaceFrontend, config, 64000)
+
+
+@pytest.mark.parametrize("length", [16000, 320000])
+def test_a_trained_whisper_keeps_whole_windows(length: int) -> None:
+    check_trained_encoder(WhisperFrontend, WHISPER, length)
+
+
+def test_a_frozen_whisper_hands_out_the_utterances_frames_and_works_on_windows() -> None:
+    frontend = WhisperFrontend(config=WHISPER)
+    states = 4 * 2 * 50 * 128
+    assert kept_by_encoder(frontend, 16000) == 4 * states
+    working = 2 * 1500 * (2 * 128 + 2 * 512)
+    assert reckoned_of_encoder(frontend, 16000) == 4 * (states + working)
+    assert reckoned_of_encoder(frontend, 16000, GPU) == 2 * (states + working)
+    longer = reckoned_of_encoder(frontend, 480001)
+    assert longer == 4 * (4 * 2 * 1500 * 128 + 2 * working)  # a second window, for one sample
+
+
 @pytest.mark.parametrize("ctc", [True, False])
 def test_a_whole_step_keeps_what_the_formulas_say(ctc: bool) -> None:
     frontend = LogMelFrontend(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
@@ -112,6 +175,8 @@ def test_a_part_s_precision_is_that_of_its_frozen_weights_or_of_autocast() -> No
     for amp, gpu, expected in ((False, False, 4), (True, False, 4), (False, True, 2), (True, True, 2)):
         assert Precision(gpu, amp).activation(model.decoder) == expected
     assert (GPU.activation(whole), Precision(True, True).activation(whole), GPU.activation(model.gate)) == (4, 2, 4)
+    trained = WhisperFrontend(config=WHISPER, freeze=False)  # but for its sinusoids
+    assert (GPU.activation(trained), GPU.activation(WhisperFrontend(config=WHISPER))) == (4, 2)
 
 
 def test_logits_of_a_large_vocabulary_count() -> None:

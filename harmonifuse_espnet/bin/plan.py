@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harmonifuse_espnet.memory import BatchShape, Parts
     from harmonifuse_espnet.model import HarmoniFuseModel
 
+LOADED_AHEAD = 2  # batches of each worker of the loader: its prefetch_factor
 VALIDATION = 1 / 3  # of a training step's time: the forward pass alone
 
 
@@ -101,7 +102,7 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     import torch
     from espnet2.tasks.abs_task import AbsTask
 
-    from harmonifuse_espnet.budget import largest_batches, read_lengths
+    from harmonifuse_espnet.budget import largest_batches, read_lengths, slowed
     from harmonifuse_espnet.memory import Precision, optimizer_state_bytes, reckon
     from harmonifuse_espnet.prompts import build_tasks
     from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
@@ -110,10 +111,12 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     (optimizer,) = AbsTask.build_optimizers.__func__(HarmoniFuseTask, args, torch.nn.Linear(64, 64))
     state_bytes, precision = optimizer_state_bytes(optimizer), Precision(args.ngpu > 0, args.use_amp)
     lengths, plans = read_lengths(args.train_shape_file), []
+    speeds = args.preprocessor_conf.get("speed_perturb") or {}
     for task, stream in factory.streams.items():
+        at_slowest = slowed(lengths, speeds.get(task, [1.0]))
         prompt = max(len(tokenizer.encode(wording)) for wording in tasks[task].prompts)
         prompt += len(model.preamble_ids) + len(model.opening_ids)
-        for shape in largest_batches(stream, lengths, ranks, prompt):
+        for shape in largest_batches(stream, at_slowest, ranks, prompt):
             plans.append((shape, reckon(model, shape, precision, state_bytes, ranks)))
     return max(plans, key=lambda plan: sum(plan[1].values()))
 
@@ -175,6 +178,12 @@ def _hours(train: TaskIterFactory, valid: TaskIterFactory, args: argparse.Namesp
     lines = [f"\nMeasured here, {args.steps_measured} steps of each task", format_rows(rows)]
     if args.ngpu:
         lines.append(f"at most {format_size(torch.cuda.max_memory_allocated())} of the GPU")
+    ahead = LOADED_AHEAD * args.num_workers
+    if args.steps_measured <= ahead:
+        lines.append(
+            f"Loading is left out: {args.num_workers} workers load {ahead} batches ahead; --steps_measured several "
+            "times as many shows the loader's pace"
+        )
     whole = format_timespan(args.max_epoch * epoch, max_units=2)
     return "\n".join([*lines, f"max_epoch {args.max_epoch} with validation: about {whole}"])
 

@@ -83,6 +83,16 @@ def test_hours_come_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFi
     text = plan(recipe, capsys, steps_measured=2, max_epoch=3)
     assert "Measured here, 2 steps of each task" in text and "max_epoch 3 with validation: about" in text
     assert [line.split(" ")[0] for line in text.splitlines()].count("asr") == 2  # steps, and their time
+    assert "Loading is left out" not in text
+    text = plan(recipe, capsys, steps_measured=2, num_workers=1)
+    assert "Loading is left out: 1 workers load 2 batches ahead; --steps_measured several times as many shows" in text
+
+
+def test_slow_speech_counts(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
+    longest = cells(plan(recipe, capsys, config), "Memory of")
+    slow = plan(recipe, capsys, {**config, "preprocessor_conf": {"speed_perturb": {"ser": [0.5, 1.0]}}})
+    assert longest[8:10] == ["8,000", "samples"] and cells(slow, "Memory of")[8:10] == ["16,800", "samples"]
 
 
 def test_options_are_those_of_training(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
