@@ -11,7 +11,7 @@ language model is held in, or autocast to, bfloat16, else 4. Kept for the backwa
   (:func:`_scores_kept`), ``8 a D`` a frame before the layers, and ``2 a`` for each number that a convolution makes
   (input of its GELU, and outcome), ``8 + a`` where its norm, in float32, stands between. Whisper runs whole windows of
   30 s. A frozen one works with ``307 a`` for each sample of at most 64 s of speech at a time (the first convolution's
-  norm, GELU and outcome) and ``2 a`` for each score of a call, Whisper's with a layer's ``a (2 D + 2 I)`` a frame;
+  norm, GELU and outcome) and ``2 a`` for each score of a call, Whisper's with a layer's ``a (4 D + 2 I)`` a frame;
 * of gate, connector and CTC head ``B T (3 D + 8 C) 4 + B T' (4 V + 3 W_ctc) 4``;
 * of each language model layer, at every one of B S positions, ``8 V + a (2 A + 2 K + 3 I)``: the input of both norms in
   float32, queries, keys, values, their outcome, and the gated feed-forward's three factors; further the inputs of what
@@ -164,7 +164,7 @@ def _frozen_encoder(frontend: Any, batch: BatchShape, frames: int) -> int:
     """Numbers that it works with at a time."""
     rows, length = _rows(frontend, batch, frames)
     if isinstance(frontend, WhisperFrontend):
-        return rows * length * (2 * frontend.hidden_size + 2 * _inner(frontend.encoder.config))
+        return rows * length * (4 * frontend.hidden_size + 2 * _inner(frontend.encoder.config))
     scores = _scores(length, frontend.hidden_size)
     together = min(rows, max(1, 2**26 // scores))
     samples = min(batch.utterances * batch.length, PIECES)

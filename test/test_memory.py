@@ -127,7 +127,7 @@ def test_a_frozen_whisper_hands_out_the_utterances_frames_and_works_on_windows()
     frontend = WhisperFrontend(config=WHISPER)
     states = 4 * 2 * 50 * 128
     assert kept_by_encoder(frontend, 16000) == 4 * states
-    working = 2 * 1500 * (2 * 128 + 2 * 512)
+    working = 2 * 1500 * (4 * 128 + 2 * 512)
     assert reckoned_of_encoder(frontend, 16000) == 4 * (states + working)
     assert reckoned_of_encoder(frontend, 16000, GPU) == 2 * (states + working)
     longer = reckoned_of_encoder(frontend, 480001)
