@@ -66,10 +66,8 @@ class Precision:
     amp: bool
 
     def activation(self, part: nn.Module) -> int:
-        """Bytes of an activation in a part of the model; of a pre-trained one, what most of its weights say."""
-        weights = sum(weight.numel() for weight in part.parameters())
-        frozen = sum(weight.numel() for weight in part.parameters() if not weight.requires_grad)
-        return 2 if self.gpu and (self.amp or isinstance(part, Pretrained) and 2 * frozen > weights) else 4
+        """Bytes of an activation in a part of the model."""
+        return 2 if self.gpu and (self.amp or isinstance(part, Pretrained) and part.frozen) else 4
 
 
 def reckon(model: HarmoniFuseModel, batch: BatchShape, precision: Precision, state_bytes: float, ranks: int) -> Parts:
@@ -129,7 +127,7 @@ def _weights(model: nn.Module, gpu: bool) -> int:
     half = {
         id(weight)
         for module in model.modules()
-        if gpu and isinstance(module, Pretrained)
+        if gpu and isinstance(module, Pretrained) and module.frozen
         for weight in module.parameters()
         if not weight.requires_grad
     }

@@ -115,9 +115,8 @@ def mean_of_folds(folds: Sequence[Sequence[Scored]]) -> str:
         ]
         for (name, measure), found in values.items()
     ]
-    return _section(f"Mean of {len(folds)} folds", ("dataset", "measure", "mean", "sd", "folds"), rows).removeprefix(
-        "#"
-    )
+    header = ("dataset", "measure", "mean", "sd", "folds")
+    return f"## Mean of {len(folds)} folds\n\n{_table(header, rows)}"
 
 
 def picture_links(pictures: Iterable[tuple[str, Path]], out_dir: Path) -> str:

@@ -11,6 +11,19 @@ librispeech_sets() {
     esac
 }
 
+# prepare_librispeech <datadir> <subsets, separated by commas> <download> <check_counts> <nj>: for local/data.sh
+prepare_librispeech() {
+    local chosen
+    IFS=, read -ra chosen <<<"$2"
+    if [[ $3 == true ]]; then
+        [[ ${LIBRISPEECH##*/} == LibriSpeech ]] || die "LIBRISPEECH is '$LIBRISPEECH', but the download makes a folder" \
+            "LibriSpeech; set it to such a path, in the environment or in db.sh"
+        "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${chosen[@]}"
+    fi
+    "$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$1" --subsets "${chosen[@]}" \
+        --text_case lower --check_counts "$4" --nj "$5"
+}
+
 # fold_list <protocol> <fold> <folds>: the numbers of the folds to run; <folds> goes before <fold>, `all` means all.
 fold_list() {
     local count one wanted

@@ -16,15 +16,9 @@ nj=4              # chapters of LibriSpeech read at a time
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . utils/parse_options.sh
+. utils/corpora.sh
 parse_options local/data.sh "$@"
 . ./path.sh
 . ./db.sh
-IFS=, read -ra subset_list <<<"$subsets"
 
-if [[ $download == true ]]; then
-    [[ ${LIBRISPEECH##*/} == LibriSpeech ]] || die "LIBRISPEECH is '$LIBRISPEECH', but the download makes a folder" \
-        "LibriSpeech; set it to such a path, in the environment or in db.sh"
-    "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${subset_list[@]}"
-fi
-"$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$datadir" --subsets "${subset_list[@]}" \
-    --text_case lower --check_counts "$check_counts" --nj "$nj"
+prepare_librispeech "$datadir" "$subsets" "$download" "$check_counts" "$nj"
