@@ -54,12 +54,10 @@ class ConvSubsampling(nn.Module):
 class ConformerBlock(nn.Module):
     """Half feed-forward, self-attention, convolution, half feed-forward, LayerNorm: (B, T, D) -> (B, T, D)."""
 
-    def __init__(
-        self, width: int, heads: int, feedforward: int, kernel_size: int, dropout: float, context: int | None = None
-    ) -> None:
+    def __init__(self, width: int, heads: int, feedforward: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
         self.feedforward_in = FeedForward(width, feedforward, dropout)
-        self.attention = RotaryAttention(width, heads, dropout, context)
+        self.attention = RotaryAttention(width, heads, dropout)
         self.convolution = Convolution(width, kernel_size, dropout)
         self.feedforward_out = FeedForward(width, feedforward, dropout)
         self.norm = nn.LayerNorm(width)
@@ -87,18 +85,15 @@ class FeedForward(nn.Sequential):
 
 
 class RotaryAttention(nn.Module):
-    """Pre-norm multi-head self-attention with rotary positions; padded keys are never attended.
-
-    ``context`` is how many frames to each side a frame may attend to, None for all.
-    """
+    """Pre-norm multi-head self-attention with rotary positions; padded keys are never attended."""
 
     frequencies: Tensor
 
-    def __init__(self, width: int, heads: int, dropout: float, context: int | None = None) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         if width % (2 * heads):
             raise ValueError(f"width {width} must be a multiple of twice the number of heads, {heads}")
-        self.heads, self.dropout, self.context = heads, dropout, context
+        self.heads, self.dropout = heads, dropout
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
@@ -113,18 +108,10 @@ class RotaryAttention(nn.Module):
             _rotate(query, angles),
             _rotate(key, angles),
             value,
-            attn_mask=self._attended(mask),
+            attn_mask=mask[:, None, None, :],
             dropout_p=self.dropout if self.training else 0.0,
         )
         return F.dropout(self.out(context.transpose(1, 2).flatten(2)), self.dropout, self.training)
-
-    def _attended(self, mask: Tensor) -> Tensor:
-        """Mask (B, 1, 1 or T, T) from ``mask`` (B, T); a frame beyond the end attends to itself, for no NaN."""
-        if self.context is None:
-            return mask[:, None, None, :]
-        position = torch.arange(mask.size(1), device=mask.device)
-        distance = (position[:, None] - position[None]).abs()
-        return ((distance <= self.context) & mask[:, None, :] | (distance == 0))[:, None]
 
 
 class Convolution(nn.Module):

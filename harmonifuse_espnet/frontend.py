@@ -51,7 +51,6 @@ class LogMelFrontend(nn.Module):
         feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
         feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None for none.
         specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.
-        attention_context: Frames of 40 ms to each side that a frame may attend to; None for the whole utterance.
 
     Example:
         >>> frontend = LogMelFrontend(n_mels=20, hidden_size=32, num_layers=2, num_heads=2)
@@ -71,7 +70,6 @@ class LogMelFrontend(nn.Module):
         feats_type: str = "raw",
         feats_stats: str | None = None,
         specaug: Mapping[str, Any] | None = None,
-        attention_context: int | None = None,
     ) -> None:
         super().__init__()
         self.num_layers, self.hidden_size = num_layers, hidden_size
@@ -81,10 +79,7 @@ class LogMelFrontend(nn.Module):
         self.subsampling = ConvSubsampling(n_mels, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            [
-                ConformerBlock(hidden_size, num_heads, 4 * hidden_size, kernel_size, dropout, attention_context)
-                for _ in range(num_layers)
-            ]
+            [ConformerBlock(hidden_size, num_heads, 4 * hidden_size, kernel_size, dropout) for _ in range(num_layers)]
         )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:

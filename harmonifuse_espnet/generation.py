@@ -1,4 +1,4 @@
-"""Answers from a trained model: free text by Hugging Face's ``generate``, labels by the scores of all of them."""
+"""Answers from a trained model: free text by Hugging Face's ``generate``, and the probability of every label."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from transformers import Cache, GenerationConfig, GenerationMixin, LogitsProcess
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from harmonifuse_espnet.model import HarmoniFuseModel, Perception
+from harmonifuse_espnet.outputs import Reading
 
 
 class FusedCausalLM(PreTrainedModel, GenerationMixin):
@@ -112,23 +113,32 @@ def generate_text(
 def label_log_probs(
     model: HarmoniFuseModel, heard: Perception, task: Tensor, labels: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Log-probability of every label, normalised over the labels.
+    """Log-probability of every label of a task, normalised over the labels, by the model's ``label_output``.
 
-    The prefix is read once; all labels of all utterances continue it in one batch.
+    The prefix is read once; where labels are spoken, all labels of all utterances continue it in one batch.
 
     Args:
         model: In eval mode.
         heard: Of B utterances.
-        task: (B,).
+        task: (B,), all the same.
         labels: K token sequences, each with its end of sequence.
 
     Returns:
         (B, K), each row's exponentials summing to 1.
     """
     prefix = model.splice_prefix(heard)
-    beta = model.fusion.weights(heard.query, task)
     states, cache = model.decoder(prefix.embeds, prefix.mask, prefix.position_ids, use_cache=True)
-    first = _log_probs(model, [state[:, -1:] for state in states], beta)
+    reading = Reading(prefix, states, model.fusion, model.fusion.weights(heard.query, task))
+    assert cache is not None
+    return model.label_output.log_probs(reading, task, lambda: _spoken_log_probs(model, reading, cache, labels))
+
+
+def _spoken_log_probs(
+    model: HarmoniFuseModel, reading: Reading, cache: Cache, labels: Sequence[Sequence[int]]
+) -> Tensor:
+    """Log-probability of K token sequences after a prefix that ``cache`` holds and ``reading`` has read: (B, K)."""
+    prefix, beta = reading.spliced, reading.beta
+    first = _log_probs(model, [state[:, -1:] for state in reading.states], beta)
     count, size, device = len(labels), max(len(label) for label in labels), beta.device
     tokens = torch.zeros(count, size, dtype=torch.long, device=device)
     valid = torch.zeros(count, size, dtype=torch.bool, device=device)
@@ -137,7 +147,6 @@ def label_log_probs(
         valid[row, : len(label)] = True
     batch = prefix.mask.size(0)
     tokens, valid = tokens.repeat(batch, 1), valid.repeat(batch, 1)
-    assert cache is not None
     cache.batch_repeat_interleave(count)
     mask = torch.cat([prefix.mask.repeat_interleave(count, 0), valid], dim=1)
     start = prefix.position_ids[:, -1:].repeat_interleave(count, 0) + 1
@@ -146,7 +155,7 @@ def label_log_probs(
     rest = _log_probs(model, states, beta.repeat_interleave(count, 0))
     predicted = torch.cat([first.repeat_interleave(count, 0), rest[:, :-1]], dim=1)
     scores = predicted.gather(-1, tokens[..., None])[..., 0].masked_fill(~valid, 0.0).sum(1)
-    return scores.view(batch, count).log_softmax(-1)
+    return scores.view(batch, count)
 
 
 def _log_probs(model: HarmoniFuseModel, states: Sequence[Tensor], beta: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.decoder import HuggingFaceDecoder
 from harmonifuse_espnet.fusion import LayerFusion
 from harmonifuse_espnet.layer_weights import LayerWeights, weighted_sum
+from harmonifuse_espnet.outputs import LabelOutput, Reading, TaskAnswers, by_task, predict_tokens
 from harmonifuse_espnet.prompts import SpeechTask
 from harmonifuse_espnet.splice import IGNORE, Segment, Spliced, splice
 
@@ -50,12 +50,13 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc: CTC head over the connector's frames, or None.
         decoder: The language model.
         fusion: Fusion of the language model's layers.
+        label_output: How tasks answer with one of their labels.
         preamble_ids: Tokens before every prompt, such as a chat template's.
         opening_ids: Tokens between the speech and the answer: a beginning of sequence, or a chat template's.
-        ctc_weight: Weight of the CTC loss in the steps of tasks that answer with text.
+        ctc_weight: Weight of the CTC loss of tasks that answer with text.
         ctc_feedback: Add an embedding of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
             Komatsu, 2021, arXiv:2104.02724), so that the language model reads what CTC heard.
-        label_smoothing: Of the cross entropy over the answer's tokens.
+        label_smoothing: Of the cross entropy over an answer's tokens, or its label.
         answer_dropout: Probability with which an answer token that the language model reads in training is blanked
             (word dropout, Bowman et al., 2016, arXiv:1511.06349), so that it has to listen.
         embed_dropout: Dropout on the spliced embeddings.
@@ -72,6 +73,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc: CTCHead | None,
         decoder: HuggingFaceDecoder,
         fusion: LayerFusion,
+        label_output: LabelOutput,
         preamble_ids: Sequence[int] = (),
         opening_ids: Sequence[int] = (),
         ctc_weight: float = 1.0,
@@ -85,6 +87,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         self.tasks = tuple(tasks)
         self.frontend, self.layer_weights, self.gate = frontend, layer_weights, gate
         self.connector, self.ctc, self.decoder, self.fusion = connector, ctc, decoder, fusion
+        self.label_output = label_output
         self.preamble_ids, self.opening_ids = tuple(preamble_ids), tuple(opening_ids)
         self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
         self.answer_dropout, self.speech_first = answer_dropout, speech_first
@@ -104,7 +107,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc_text: Tensor,
         ctc_text_lengths: Tensor,
         task: Tensor,
-        task_lengths: Tensor | None = None,
+        label: Tensor,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """One training step.
@@ -115,21 +118,19 @@ class HarmoniFuseModel(AbsESPnetModel):
             prompt: Token ids (B, P) with lengths (B,).
             ctc_text: CTC token ids (B, U') with lengths (B,).
             task: Indices (B, 1).
+            label: The answer's index among its task's labels (B, 1), -1 for a text.
 
         Returns:
             Loss (a scalar), statistics by name and by task, and the batch size as the weight of both.
         """
-        task = task.view(-1)
+        task, label = task.view(-1), label.view(-1)
         heard = self.perceive(speech, speech_lengths, prompt, prompt_lengths, task)
-        spliced = self.splice_answer(heard, text, text_lengths)
+        spliced = self.splice_answer(heard, text, self.label_output.spoken_lengths(text_lengths, label))
         states, _ = self.decoder(self.embed_dropout(spliced.embeds), spliced.mask, spliced.position_ids)
-        row, ce, hits, targets = self._answer_loss(states, self.fusion.weights(heard.query, task), spliced)
-        loss, stats = self._by_task(task, row, ce, hits, targets)
-        ctc = self._ctc_loss(heard, ctc_text, ctc_text_lengths, task)
-        loss = loss + self.ctc_weight * sum(ctc.values(), start=loss.new_zeros(()))
-        for name, value in ctc.items():
-            stats[f"loss_ctc_{name}"] = value.detach()
-        stats["loss"] = loss.detach()
+        reading = Reading(spliced, states, self.fusion, self.fusion.weights(heard.query, task))
+        tokens = predict_tokens(reading, self.decoder.head, self.label_smoothing)
+        answers = by_task(task, [tokens, *self.label_output(reading, task, label, self.label_smoothing)])
+        loss, stats = self._join(task, answers, self._ctc_losses(heard, ctc_text, ctc_text_lengths, task))
         return force_gatherable((loss, stats, speech.new_tensor(speech.size(0))), loss.device)
 
     def perceive(
@@ -171,33 +172,8 @@ class HarmoniFuseModel(AbsESPnetModel):
         tokens = torch.tensor(ids, dtype=torch.long, device=next(self.parameters()).device).expand(batch_size, -1)
         return Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))
 
-    def _answer_loss(
-        self, states: Sequence[Tensor], beta: Tensor, spliced: Spliced
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For each predicted token, in one row (X,): its utterance, cross entropy, whether it was hit, the token."""
-        labels = spliced.labels[:, 1:]
-        row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
-        targets = labels[row, column]
-        fused = self.fusion([state[row, column, None] for state in states], beta[row])  # elsewhere nothing is asked
-        logits = self.decoder.head(fused[:, 0]).float()
-        ce = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
-        return row, ce, logits.argmax(-1) == targets, targets
-
-    def _by_task(
-        self, task: Tensor, row: Tensor, ce: Tensor, hits: Tensor, targets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean over the answers' tokens, and the same for each task in the batch; accuracy leaves out the end."""
-        last = torch.ones_like(row, dtype=torch.bool)
-        last[:-1] = row[1:] != row[:-1]
-        stats = {"acc": hits[~last].float().mean()}
-        for index in task.unique().tolist():
-            chosen = task[row] == index
-            stats[f"loss_{self.tasks[index].name}"] = ce[chosen].mean().detach()
-            stats[f"acc_{self.tasks[index].name}"] = hits[chosen & ~last].float().mean()
-        return ce.mean(), stats
-
-    def _ctc_loss(self, heard: Perception, tokens: Tensor, lengths: Tensor, task: Tensor) -> dict[str, Tensor]:
-        """Loss in nats a token of each text task in the batch."""
+    def _ctc_losses(self, heard: Perception, tokens: Tensor, lengths: Tensor, task: Tensor) -> dict[int, Tensor]:
+        """Loss in nats a token of each text task in ``task`` (B,), for ``tokens`` (B, U'), ``lengths`` (B,)."""
         losses = {}
         for index in task.unique().tolist():
             if heard.ctc_log_probs is None or self.tasks[index].answer != "text":
@@ -206,8 +182,27 @@ class HarmoniFuseModel(AbsESPnetModel):
             total = CTCHead.loss(
                 heard.ctc_log_probs[chosen], heard.frame_lengths[chosen], tokens[chosen], lengths[chosen]
             )
-            losses[self.tasks[index].name] = total / lengths[chosen].float().mean()
+            losses[index] = total / lengths[chosen].float().mean()
         return losses
+
+    def _join(
+        self, task: Tensor, answers: Mapping[int, TaskAnswers], ctc: Mapping[int, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and all statistics; tasks count by their utterances in ``task`` (B,).
+
+        So a mixed batch teaches what batches of one task each teach in turn.
+        """
+        stats, losses, accuracies = {}, [], []
+        for index, (loss, acc) in answers.items():
+            name, share = self.tasks[index].name, (task == index).float().mean()
+            stats |= {f"loss_{name}": loss.detach(), f"acc_{name}": acc}
+            if index in ctc:
+                stats[f"loss_ctc_{name}"] = ctc[index].detach()
+                loss = loss + self.ctc_weight * ctc[index]
+            losses.append(share * loss)
+            accuracies.append(share * acc)
+        whole = torch.stack(losses).sum()
+        return whole, {**stats, "loss": whole.detach(), "acc": torch.stack(accuracies).sum()}
 
     def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **unused: Any) -> dict[str, Tensor]:
         """Nothing to collect: stage 5 has a command of its own that does not build the model. Shapes: speech (B, N)."""

@@ -48,7 +48,8 @@ class HarmoniFusePreprocessor:
     def __call__(self, utterance: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """``speech`` (N,) or (T, features), ``text`` and ``task`` strings -> arrays, token ids as int64.
 
-        Without ``text``, as in decoding, the answer's arrays are left out.
+        ``label`` is the answer's index among its task's labels, -1 for a text. Without ``text``, as in decoding, the
+        answer's arrays are left out.
         """
         task = self._task(utterance, str(data["task"]).strip())
         speed = np.random.choice(self.speed_perturb.get(task.name, [1.0])) if self.train else 1.0
@@ -59,10 +60,13 @@ class HarmoniFusePreprocessor:
             "task": np.array([task.index], dtype=np.int64),
         }
         if "text" in data:
-            words = task.words(str(data["text"]), where=utterance)
+            answer = str(data["text"])
+            words = task.words(answer, where=utterance)
             arrays["text"] = np.array([*self.tokenizer.encode(words), self.tokenizer.eos_id], dtype=np.int64)
             ctc_words = words if task.answer == "text" else ""
             arrays["ctc_text"] = np.array(self.ctc_tokenizer.encode(ctc_words), dtype=np.int64)
+            label = list(task.labels).index(answer) if task.answer == "label" else -1
+            arrays["label"] = np.array([label], dtype=np.int64)
         return arrays
 
     def _task(self, utterance: str, name: str) -> SpeechTask:

@@ -18,65 +18,34 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import AbsTask, IteratorOptions
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.abs_espnet_model import AbsESPnetModel
-from espnet2.train.class_choices import ClassChoices
 from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool, str_or_none
 
-from harmonifuse_espnet.choices import checked, construct
-from harmonifuse_espnet.connector import CTCHead, StackingConnector
-from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.decoder import HuggingFaceDecoder
-from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend, stats_path
-from harmonifuse_espnet.fusion import LAST_BIAS, LastLayerFusion, LayerFusion
-from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
-from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
-from harmonifuse_espnet.layer_weights import (
-    LastWeights,
-    PerTaskWeights,
-    PromptWeights,
-    SharedWeights,
-    UniformWeights,
+from harmonifuse_espnet.choices import (
+    CLASS_CHOICES,
+    checked,
+    component_gate_choices,
+    connector_choices,
+    construct,
+    decoder_choices,
+    frontend_choices,
+    fusion_choices,
+    label_output_choices,
+    layer_weights_choices,
 )
+from harmonifuse_espnet.connector import CTCHead
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.frontend import stats_path
+from harmonifuse_espnet.fusion import LAST_BIAS, LastLayerFusion, LayerFusion
+from harmonifuse_espnet.gate import Projection
+from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
+from harmonifuse_espnet.layer_weights import LastWeights
 from harmonifuse_espnet.model import HarmoniFuseModel
 from harmonifuse_espnet.parameters import check_scheduler, count_parameters, format_counts, freeze, regroup
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
-from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
-from harmonifuse_espnet.whisper import WhisperFrontend
-
-frontend_choices = ClassChoices(
-    "frontend",
-    {
-        "logmel": LogMelFrontend,
-        "huggingface": HuggingFaceFrontend,
-        "whisper": WhisperFrontend,
-        "precomputed": PrecomputedFrontend,
-    },
-    default="logmel",
-)
-layer_weights_choices = ClassChoices(
-    "layer_weights",
-    {
-        "shared": SharedWeights,
-        "per_task": PerTaskWeights,
-        "prompt": PromptWeights,
-        "last": LastWeights,
-        "uniform": UniformWeights,
-    },
-    default="per_task",
-)
-component_gate_choices = ClassChoices(
-    "component_gate", {"prompt": PromptGate, "task": TaskGate}, default="prompt", optional=True
-)
-connector_choices = ClassChoices("connector", {"stacking": StackingConnector}, default="stacking")
-decoder_choices = ClassChoices("decoder", {"huggingface": HuggingFaceDecoder}, default="huggingface")
-fusion_choices = ClassChoices(
-    "fusion",
-    {"prompt": PromptWeights, "task": PerTaskWeights, "static": SharedWeights, "last": LastWeights},
-    default="prompt",
-)
 
 
 class HarmoniFuseTask(AbsTask):
@@ -84,14 +53,7 @@ class HarmoniFuseTask(AbsTask):
 
     num_optimizers = 1
     trainer = Trainer
-    class_choices_list = [
-        frontend_choices,
-        layer_weights_choices,
-        component_gate_choices,
-        connector_choices,
-        decoder_choices,
-        fusion_choices,
-    ]
+    class_choices_list = CLASS_CHOICES
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -153,6 +115,8 @@ class HarmoniFuseTask(AbsTask):
             if isinstance(fusion_weights, LastWeights)
             else LayerFusion(fusion_weights, decoder.final_norm)
         )
+        num_labels = [len(task.labels) if task.answer == "label" else 0 for task in tasks.values()]
+        label_output = construct(label_output_choices, args, num_labels, width)
         ctc = None
         if args.ctc and any(task.answer == "text" for task in tasks.values()):
             ctc_size = load_tokenizer(args.ctc_tokenizer).vocab_size if args.ctc_tokenizer else tokenizer.vocab_size
@@ -166,6 +130,7 @@ class HarmoniFuseTask(AbsTask):
             ctc=ctc,
             decoder=decoder,
             fusion=fusion,
+            label_output=label_output,
             preamble_ids=tokenizer.preamble_ids,
             opening_ids=tokenizer.opening_ids,
             **args.model_conf,

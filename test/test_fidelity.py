@@ -17,12 +17,12 @@ from tiny import EOS, LLAMA, LORA, QWEN2, batch, build_model, noise, pad, percei
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
-from harmonifuse_espnet import task
 from harmonifuse_espnet.fusion import LAST_BIAS, LayerFusion
 from harmonifuse_espnet.gate import PromptGate
 from harmonifuse_espnet.generation import OwnLimits, generate_text
 from harmonifuse_espnet.layer_weights import PerTaskWeights, PromptWeights, SharedWeights, weighted_sum
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
 Array = NDArray[np.float64]
 FAMILIES = pytest.mark.parametrize("config", [QWEN2, LLAMA], ids=["qwen2", "llama"])
@@ -165,7 +165,7 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
 def from_folders(wavlm: str, llm: str, **options: Any) -> HarmoniFuseModel:
     """A frozen encoder, a frozen language model with LoRA, and what lies between, as a training begins."""
     decoder = {"vocab_size": 257, "model": llm, "lora": LORA, **options}
-    return build_model(0, task.HuggingFaceFrontend(model=wavlm), decoder, LAST_BIAS)
+    return build_model(0, HuggingFaceFrontend(model=wavlm), decoder, LAST_BIAS)
 
 
 @FAMILIES

@@ -140,6 +140,7 @@ def test_a_whole_step_keeps_what_the_formulas_say(ctc: bool) -> None:
     model = build_model(frontend=frontend, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
     batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
     batch |= pad([[5] * 5] * 2, "prompt") | pad([[4] * 11] * 2, "ctc_text") | pad([[0]] * 2, "task")
+    batch |= pad([[-1]] * 2, "label")
     kept = kept_bytes(model, lambda: model(**batch)[0])
     reckoned = sum(activations(model, SHAPE, CPU).values())
     assert 0.67 < kept / reckoned < 1.5

@@ -14,6 +14,7 @@ from tiny import LORA, VOCAB, batch, build_model, perceive, row_of, save_encoder
 
 from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.outputs import BothOutput, HeadOutput, LabelOutput, TextOutput
 from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
 
 
@@ -86,12 +87,12 @@ def test_a_ser_step_leaves_the_ctc_head_and_the_other_task_s_layer_weights_alone
     assert model.layer_weights.weight.grad.abs().sum(1).gt(0).tolist() == [False, True]
 
 
-def test_the_loss_is_the_mean_over_answer_tokens_by_hand() -> None:
+def test_a_task_s_loss_is_the_mean_over_its_answer_tokens_by_hand() -> None:
     model, data = build_model(ctc=False), batch((0, 1, 1))
     with torch.no_grad():
         loss, stats, weight = model(**data)
         heard = perceive(model, data)
-        total, hits, tokens = 0.0, 0, 0
+        total, hits, tokens = np.zeros(3), np.zeros(3), np.zeros(3)
         for row in range(3):
             one = row_of(data, row)
             alone = perceive(model, one)
@@ -103,27 +104,28 @@ def test_the_loss_is_the_mean_over_answer_tokens_by_hand() -> None:
             states = model.decoder.llm.model(inputs_embeds=inputs[None], output_hidden_states=True).hidden_states[1:]
             beta = model.fusion.weights(heard.query[row : row + 1], one["task"][0])
             logits = model.decoder.head(model.fusion(states, beta))[0, -len(answer) :]
-            total += float(F.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
-            hits += int((logits.argmax(-1) == torch.tensor(answer))[:-1].sum())
-            tokens += len(answer)
-    assert float(loss) == pytest.approx(total / tokens, rel=1e-5) == float(stats["loss"])
-    assert float(stats["acc"]) == pytest.approx(hits / (tokens - 3)) and float(weight) == 3
+            total[row] = float(F.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
+            hits[row] = int((logits.argmax(-1) == torch.tensor(answer))[:-1].sum())
+            tokens[row] = len(answer)
+    asr, ser = total[0] / tokens[0], total[1:].sum() / tokens[1:].sum()
+    assert [float(stats[f"loss_{task}"]) for task in ("asr", "ser")] == pytest.approx([asr, ser], rel=1e-5)
+    assert float(loss) == pytest.approx((asr + 2 * ser) / 3, rel=1e-5) == float(stats["loss"])
+    acc = (hits[0] / (tokens[0] - 1) + 2 * hits[1:].sum() / (tokens[1:] - 1).sum()) / 3
+    assert float(stats["acc"]) == pytest.approx(acc) and float(weight) == 3
 
 
-def test_a_mixed_batch_is_the_token_weighted_mean_of_its_tasks() -> None:
-    model, data = build_model(ctc_weight=0.7), batch((0, 0, 1))
+@pytest.mark.parametrize("output", [TextOutput, HeadOutput, BothOutput])
+def test_a_mixed_batch_teaches_what_batches_of_one_task_each_teach(output: type[LabelOutput]) -> None:
+    model, data = build_model(ctc_weight=0.7, label_smoothing=0.1, output=output), batch((0, 0, 1))
+    parts = [{name: value[rows] for name, value in data.items()} for rows in ([0, 1], [2])]
     with torch.no_grad():
         loss, stats, _ = model(**data)
-        singles = [model(**row_of(data, row))[1] for row in range(3)]
-    tokens = data["text_lengths"].tolist()
-    asr = [float(singles[row]["loss_asr"]) for row in (0, 1)]
-    assert float(stats["loss_asr"]) == pytest.approx(np.average(asr, weights=tokens[:2]), rel=1e-5)
-    assert float(stats["loss_ser"]) == pytest.approx(float(singles[2]["loss_ser"]), rel=1e-5)
-    both = np.average([float(stats["loss_asr"]), float(stats["loss_ser"])], weights=[sum(tokens[:2]), tokens[2]])
-    ctc = float(stats["loss_ctc_asr"])
-    frames = [float(singles[row]["loss_ctc_asr"]) for row in (0, 1)]
-    assert ctc == pytest.approx(np.average(frames, weights=data["ctc_text_lengths"].tolist()[:2]), rel=1e-5)
-    assert float(loss) == pytest.approx(both + 0.7 * ctc, rel=1e-5)
+        (asr, asr_stats, _), (ser, ser_stats, _) = (model(**part) for part in parts)
+    assert float(loss) == pytest.approx(float(2 * asr + ser) / 3, rel=1e-5)
+    assert float(asr) == pytest.approx(float(asr_stats["loss_asr"] + 0.7 * asr_stats["loss_ctc_asr"]), rel=1e-5)
+    whole = {"loss": loss, "acc": (2 * asr_stats["acc"] + ser_stats["acc"]) / 3}
+    for name, value in {**asr_stats, **ser_stats, **whole}.items():
+        assert float(stats[name]) == pytest.approx(float(value), rel=1e-5), name
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ def test_a_text_answer_ends_with_eos_and_goes_to_ctc(tokenizer: Tokenizer) -> No
     ids = tokenizer.encode("ONE TWO")
     assert arrays["text"].tolist() == [*ids, tokenizer.eos_id] and arrays["ctc_text"].tolist() == ids
     assert arrays["prompt"].tolist() == tokenizer.encode("TRANSCRIBE") and arrays["task"].tolist() == [0]
+    assert arrays["label"].tolist() == [-1]
     assert {name: array.dtype for name, array in arrays.items()} == {
-        **dict.fromkeys(("text", "ctc_text", "prompt", "task"), np.dtype(np.int64)),
+        **dict.fromkeys(("text", "ctc_text", "prompt", "task", "label"), np.dtype(np.int64)),
         "speech": np.dtype(np.float32),
     }
 
@@ -35,7 +36,7 @@ def test_a_text_answer_ends_with_eos_and_goes_to_ctc(tokenizer: Tokenizer) -> No
 def test_a_label_is_its_words_and_says_nothing_to_ctc(tokenizer: Tokenizer) -> None:
     arrays = HarmoniFusePreprocessor(False, TASKS, tokenizer)("u", {"speech": SPEECH, "task": "ser\n", "text": "neu"})
     assert arrays["text"].tolist() == [*tokenizer.encode("NEUTRAL"), tokenizer.eos_id] and len(arrays["text"]) == 2
-    assert arrays["ctc_text"].tolist() == [] and arrays["task"].tolist() == [1]
+    assert arrays["ctc_text"].tolist() == [] and arrays["task"].tolist() == [1] and arrays["label"].tolist() == [1]
 
 
 def test_without_an_answer_there_is_none(tokenizer: Tokenizer) -> None:

@@ -11,6 +11,7 @@ import soundfile
 import torch
 from tiny import TABLE, Recipe, noise
 
+from harmonifuse_espnet.bin import pack
 from harmonifuse_espnet.generation import generate_text
 from harmonifuse_espnet.preprocessor import collate
 from harmonifuse_espnet.speech2text import Speech2Text
@@ -53,6 +54,26 @@ def test_labels_come_with_their_probabilities_and_texts_with_ctc_s(model: Speech
     assert all(0 < probability < 1 for probability in label.label_probs.values())
     assert label.text == max(label.label_probs, key=lambda name: label.label_probs[name])
     assert not text.label_probs and text.ctc_text is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("label_output", ["head", "both"])
+def test_a_packed_model_with_a_classifier_answers_with_probabilities(
+    label_output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from espnet_model_zoo.downloader import ModelDownloader
+
+    experiment = Recipe(tmp_path / "recipe").train("exp", {"label_output": label_output})
+    monkeypatch.chdir(tmp_path / "recipe")
+    files = ["--train_config", "exp/config.yaml", "--model_file", "exp/valid.loss.ave.pth"]
+    pack.main([*files, "--out", str(tmp_path / "model.zip")])
+    unpacked = Speech2Text(**ModelDownloader(tmp_path / "cache").download_and_unpack(str(tmp_path / "model.zip")))
+    answer = unpacked(noise(9000), "ser")
+    assert sum(answer.label_probs.values()) == pytest.approx(1.0, abs=1e-12)
+    assert answer.text == max(answer.label_probs, key=lambda name: answer.label_probs[name])
+    trained = Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth")
+    assert trained(noise(9000), "ser") == answer
+    assert unpacked(noise(9000), "asr") == trained(noise(9000), "asr")
 
 
 def test_a_mixed_batch_answers_in_its_order(model: Speech2Text) -> None:

@@ -27,6 +27,7 @@ from harmonifuse_espnet.layer_weights import (
     UniformWeights,
 )
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.outputs import BothOutput, HeadOutput, TextOutput
 from harmonifuse_espnet.preprocessor import collate
 from harmonifuse_espnet.task import HarmoniFuseTask
 
@@ -65,6 +66,7 @@ def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
     assert type(model.layer_weights) is PerTaskWeights and type(model.gate) is PromptGate
     assert type(model.fusion) is LayerFusion and type(model.fusion.weights) is PromptWeights
     assert model.fusion.weights.start.tolist() == [0, 0, 15] and model.layer_weights.weight.eq(0).all()
+    assert type(model.label_output) is TextOutput
     assert model.ctc is not None and model.ctc_weight == 1.0 and not model.speech_first
     args = parse(recipe)
     assert (args.iterator_type, args.unused_parameters, args.task_pattern) == ("task", True, "round_robin")
@@ -83,6 +85,8 @@ def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
         ({"fusion": "task"}, "fusion.weights", PerTaskWeights),
         ({"fusion": "static"}, "fusion.weights", SharedWeights),
         ({"fusion": "last"}, "fusion", LastLayerFusion),
+        ({"label_output": "head"}, "label_output", HeadOutput),
+        ({"label_output": "both"}, "label_output", BothOutput),
         ({"ctc": "false"}, "ctc", type(None)),
     ],
 )
@@ -96,6 +100,23 @@ def test_each_choice_is_an_option_and_trains(recipe: Recipe, options: dict[str, 
     assert float(stats["loss"]) > 0 and ("loss_ctc_asr" in stats) == (options.get("ctc") != "false")
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert not [name for name, parameter in trained.items() if parameter.grad is None]
+
+
+def test_each_label_task_has_a_classifier_of_its_own_labels(tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path, {"gender": GENDER, **TABLE})
+    model = build(recipe, {"label_output_conf": {"dropout": 0.3}}, label_output="both")
+    output: Any = model.label_output
+    assert {task: head.out_features for task, head in output.heads.items()} == {"0": 2, "2": 3}
+    assert output.dropout.p == 0.3
+    with pytest.raises(ValueError, match=r"label_output_conf: TextOutput has no argument \['dropout'\]"):
+        build(recipe, {"label_output_conf": {"dropout": 0.3}})
+
+
+def test_a_config_of_before_an_option_means_its_default(recipe: Recipe) -> None:
+    args = parse(recipe)
+    del args.label_output, args.label_output_conf
+    model = HarmoniFuseTask.build_model(args)
+    assert isinstance(model, HarmoniFuseModel) and type(model.label_output) is TextOutput
 
 
 def test_pretrained_folders_come_frozen_with_lora(recipe: Recipe, tmp_path: Path) -> None:

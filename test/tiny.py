@@ -21,6 +21,7 @@ from harmonifuse_espnet.fusion import LayerFusion
 from harmonifuse_espnet.gate import PromptGate
 from harmonifuse_espnet.layer_weights import PerTaskWeights, PromptWeights
 from harmonifuse_espnet.model import HarmoniFuseModel, Perception
+from harmonifuse_espnet.outputs import LabelOutput, TextOutput
 from harmonifuse_espnet.prompts import build_tasks
 from harmonifuse_espnet.tokenizer import train_sentencepiece
 
@@ -97,6 +98,7 @@ def build_model(
     decoder: Mapping[str, Any] | None = None,
     last_bias: float = 1.0,
     ctc: bool = True,
+    output: type[LabelOutput] = TextOutput,
     **options: Any,
 ) -> HarmoniFuseModel:
     """A random model for ``TABLE``, in eval mode; ``options`` are the model's own."""
@@ -115,6 +117,7 @@ def build_model(
         ctc=CTCHead(width, VOCAB) if ctc else None,
         decoder=llm,
         fusion=fusion,
+        label_output=output([0, len(TABLE["ser"]["labels"])], width),
         **{"opening_ids": [1], **options},
     )
     if last_bias < 10.0:  # far from the start, where prompts differ and the head is sharp
@@ -149,7 +152,8 @@ def batch(tasks: Sequence[int] = (0, 0, 1), seconds: Sequence[float] = (0.5, 0.8
     made |= pad([answers[row] for row in rows], "text")
     made |= pad([answers[row][:-1] if task == 0 else [] for row, task in zip(rows, tasks, strict=True)], "ctc_text")
     made["ctc_text"] = made["ctc_text"].long()
-    return {**made, "task": torch.tensor(tasks)[:, None], "task_lengths": torch.ones(len(tasks), dtype=torch.long)}
+    labels = [row if task == 1 else -1 for row, task in zip(rows, tasks, strict=True)]
+    return made | pad([[task] for task in tasks], "task") | pad([[label] for label in labels], "label")
 
 
 def row_of(whole: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
