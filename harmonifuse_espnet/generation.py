@@ -130,12 +130,10 @@ def label_log_probs(
     states, cache = model.decoder(prefix.embeds, prefix.mask, prefix.position_ids, use_cache=True)
     reading = Reading(prefix, states, model.fusion, model.fusion.weights(heard.query, task))
     assert cache is not None
-    return model.label_output.log_probs(reading, task, lambda: _spoken_log_probs(model, reading, cache, labels))
+    return model.label_output.log_probs(reading, task, lambda: _score_words(model, reading, cache, labels))
 
 
-def _spoken_log_probs(
-    model: HarmoniFuseModel, reading: Reading, cache: Cache, labels: Sequence[Sequence[int]]
-) -> Tensor:
+def _score_words(model: HarmoniFuseModel, reading: Reading, cache: Cache, labels: Sequence[Sequence[int]]) -> Tensor:
     """Log-probability of K token sequences after a prefix that ``cache`` holds and ``reading`` has read: (B, K)."""
     prefix, beta = reading.spliced, reading.beta
     first = _log_probs(model, [state[:, -1:] for state in reading.states], beta)

@@ -17,7 +17,8 @@ language model is held in, or autocast to, bfloat16, else 4. Kept for the backwa
   float32, queries, keys, values, their outcome, and the gated feed-forward's three factors; further the inputs of what
   is trained: ``4 in_features`` of each projection with LoRA, or ``a (4 V + I)`` if all is trained. With gradient
   checkpointing (the encoder's too) layers' inputs ``a V`` are kept, and the above for one layer at a time;
-* of the fusion ``3 M X V 4``, of the logits ``X W (a + 12)``: logits, in float32, log-probabilities, gradient.
+* of the fusion ``3 M X V 4``, or ``3 M B S V 4`` where a classifier pools it for labels; of the logits
+  ``X W (a + 12)``: logits, in float32, log-probabilities, gradient.
 
 Reckoned without the allocator's fragments, for which ``CONTEXT`` and ``FRAGMENTS`` are added.
 """
@@ -33,6 +34,7 @@ from torch import nn
 
 from harmonifuse_espnet.frontend import LogMelFrontend, PrecomputedFrontend
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.outputs import HeadOutput
 from harmonifuse_espnet.pretrained import Pretrained
 from harmonifuse_espnet.pretrained_encoder import PretrainedFrontend
 from harmonifuse_espnet.whisper import WhisperFrontend
@@ -109,7 +111,9 @@ def activations(model: HarmoniFuseModel, batch: BatchShape, precision: Precision
         "encoder": _encoder(model.frontend, batch, frames, precision),
         "gate, connector, CTC": 4 * batch.utterances * gate,
         "language model": _language_model(model, positions, precision.activation(model.decoder)),
-        "fusion and logits": _fusion_and_logits(model, batch, precision.activation(model.decoder)),
+        "fusion and logits": _fusion_and_logits(
+            model, batch.utterances * batch.tokens, positions, precision.activation(model.decoder)
+        ),
     }
 
 
@@ -221,10 +225,10 @@ def _inner(config: Any) -> int:
     return getattr(config, "intermediate_size", None) or 4 * config.hidden_size
 
 
-def _fusion_and_logits(model: HarmoniFuseModel, batch: BatchShape, size: int) -> int:
-    predicted = batch.utterances * batch.tokens
+def _fusion_and_logits(model: HarmoniFuseModel, predicted: int, positions: int, size: int) -> int:
+    fused = positions if isinstance(model.label_output, HeadOutput) else predicted
     fusion = 12 * (len(model.fusion.norms) + 1) * model.decoder.hidden_size
-    return predicted * (fusion + (size + 12) * model.decoder.llm.config.vocab_size)
+    return fused * fusion + predicted * (size + 12) * model.decoder.llm.config.vocab_size
 
 
 def optimizer_state_bytes(optimizer: torch.optim.Optimizer) -> float:

@@ -192,7 +192,8 @@ class HarmoniFuseModel(AbsESPnetModel):
 
         So a mixed batch teaches what batches of one task each teach in turn.
         """
-        stats, losses, accuracies = {}, [], []
+        stats: dict[str, Tensor] = {}
+        losses, accuracies = [], []
         for index, (loss, acc) in answers.items():
             name, share = self.tasks[index].name, (task == index).float().mean()
             stats |= {f"loss_{name}": loss.detach(), f"acc_{name}": acc}

@@ -100,13 +100,13 @@ class LabelOutput(nn.Module):
         """What is asked beside the words, for ``task`` (B,) and ``label`` (B,), -1 for a text."""
         raise NotImplementedError
 
-    def log_probs(self, reading: Reading, task: Tensor, spoken: Callable[[], Tensor]) -> Tensor:
+    def log_probs(self, reading: Reading, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
         """Log-probability of every label of one task, normalised over the labels.
 
         Args:
             reading: Of B utterances without an answer.
             task: (B,), all the same.
-            spoken: Gives the log-probability of every label's words (B, K), at the price of another pass.
+            score_words: Gives the log-probability of every label's words (B, K), at the price of another pass.
 
         Returns:
             (B, K), each row's exponentials summing to 1.
@@ -121,9 +121,9 @@ class TextOutput(LabelOutput):
         """Nothing beside the words, whatever ``task`` (B,) and ``label`` (B,)."""
         return []
 
-    def log_probs(self, reading: Reading, task: Tensor, spoken: Callable[[], Tensor]) -> Tensor:
+    def log_probs(self, reading: Reading, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
         """The words' log-probabilities, normalised: (B, K)."""
-        return spoken().log_softmax(-1)
+        return score_words().log_softmax(-1)
 
 
 class HeadOutput(LabelOutput):
@@ -165,7 +165,7 @@ class HeadOutput(LabelOutput):
             predictions.append(Predictions(row, loss, logits.argmax(-1) == target, torch.ones_like(row).bool()))
         return predictions
 
-    def log_probs(self, reading: Reading, task: Tensor, spoken: Callable[[], Tensor]) -> Tensor:
+    def log_probs(self, reading: Reading, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
         """The classifier's log-probabilities: (B, K)."""
         (index,) = task.unique().tolist()
         return self.logits(reading, torch.arange(len(task), device=task.device), index).log_softmax(-1)
@@ -176,9 +176,9 @@ class BothOutput(HeadOutput):
 
     spoken = True
 
-    def log_probs(self, reading: Reading, task: Tensor, spoken: Callable[[], Tensor]) -> Tensor:
+    def log_probs(self, reading: Reading, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
         """The sum of both log-probabilities, normalised again: (B, K)."""
-        return (super().log_probs(reading, task, spoken) + spoken()).log_softmax(-1)
+        return (super().log_probs(reading, task, score_words) + score_words()).log_softmax(-1)
 
 
 class TaskAnswers(NamedTuple):

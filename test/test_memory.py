@@ -21,6 +21,7 @@ from harmonifuse_espnet.memory import (
     optimizer_state_bytes,
     reckon,
 )
+from harmonifuse_espnet.outputs import BothOutput, TextOutput
 from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend, PretrainedFrontend
 from harmonifuse_espnet.whisper import WhisperFrontend
 
@@ -139,11 +140,26 @@ def test_a_whole_step_keeps_what_the_formulas_say(ctc: bool) -> None:
     frontend = LogMelFrontend(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
     model = build_model(frontend=frontend, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
     batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
-    batch |= pad([[5] * 5] * 2, "prompt") | pad([[4] * 11] * 2, "ctc_text") | pad([[0]] * 2, "task")
-    batch |= pad([[-1]] * 2, "label")
+    batch |= pad([[5] * 5] * 2, "prompt") | pad([[4] * 11] * 2, "ctc_text")
+    batch |= pad([[0]] * 2, "task") | pad([[-1]] * 2, "label")
     kept = kept_bytes(model, lambda: model(**batch)[0])
     reckoned = sum(activations(model, SHAPE, CPU).values())
     assert 0.67 < kept / reckoned < 1.5
+
+
+def test_a_classifier_keeps_the_fusion_of_every_position_that_it_pools() -> None:
+    """Beside the fusion of the words."""
+    batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
+    batch |= (
+        pad([[5] * 5] * 2, "prompt") | pad([[4]] * 2, "ctc_text") | pad([[1]] * 2, "task") | pad([[0]] * 2, "label")
+    )
+    kept, reckoned = [], []
+    for output in (TextOutput, BothOutput):
+        decoder = {"vocab_size": VOCAB, "config": LLM, "lora": LORA}
+        model = build_model(decoder=decoder, ctc=False, output=output).train()
+        kept.append(kept_bytes(model, lambda model=model: model(**batch)[0]))
+        reckoned.append(activations(model, SHAPE, CPU)["fusion and logits"])
+    assert 0.67 < (kept[1] - kept[0]) / (reckoned[1] - reckoned[0]) < 1.5
 
 
 def test_frames_are_those_of_the_frontends() -> None:

@@ -41,6 +41,14 @@ def decoded(model: HarmoniFuseModel, data: dict[str, Tensor]) -> Tensor:
     return label_log_probs(model, perceive(model, data), data["task"].view(-1), LABELS)
 
 
+def answering(model: HarmoniFuseModel, output: LabelOutput) -> HarmoniFuseModel:
+    """The same model with another output, whose classifiers are the same if it has some."""
+    other = copy.deepcopy(model)
+    other.label_output = output
+    output.load_state_dict(model.label_output.state_dict() if isinstance(output, HeadOutput) else {})
+    return other.eval()
+
+
 def test_pooled_states_are_those_before_the_answer_by_hand() -> None:
     states = [[[1.0], [3.0], [90.0], [90.0]], [[90.0], [2.0], [4.0], [9.0]]]
     labels, mask = [[IGNORE, IGNORE, 7, IGNORE], [IGNORE] * 4], [[1, 1, 1, 0], [0, 1, 1, 1]]
@@ -85,33 +93,28 @@ def test_training_and_decoding_classify_alike_whatever_the_padding(
 ) -> None:
     """Training pads on the right and may read an answer after; decoding pads on the left."""
     model, data = build_model(output=output, speech_first=speech_first, preamble_ids=[3, 4]), batch(SER, SECONDS)
-    heads = copy.deepcopy(model)
-    heads.label_output.spoken = False
-    heads.label_output.__class__ = HeadOutput
+    heads = answering(model, HeadOutput([0, 3], 32))
     probs = decoded(heads, data)
     losses = []
     for row in range(3):
         one = row_of(data, row)
         torch.testing.assert_close(decoded(heads, one), probs[row : row + 1], atol=1e-5, rtol=0)
         losses.append(-float(probs[row, int(one["label"])]))
-    heard = perceive(model, data)
-    spliced = model.splice_answer(
-        heard, data["text"], model.label_output.spoken_lengths(data["text_lengths"], data["label"].view(-1))
-    )
+    heard, task, label = perceive(model, data), data["task"].view(-1), data["label"].view(-1)
+    lengths = model.label_output.spoken_lengths(data["text_lengths"], label)
+    spliced = model.splice_answer(heard, data["text"], lengths)
     assert bool((spliced.labels != IGNORE).any()) == model.label_output.spoken
     with torch.no_grad():
         states, _ = model.decoder(spliced.embeds, spliced.mask, spliced.position_ids)
-        read = Reading(spliced, states, model.fusion, model.fusion.weights(heard.query, data["task"].view(-1)))
-        [asked] = model.label_output(read, data["task"].view(-1), data["label"].view(-1), 0.0)
+        read = Reading(spliced, states, model.fusion, model.fusion.weights(heard.query, task))
+        [asked] = model.label_output(read, task, label, 0.0)
     assert asked.loss.tolist() == pytest.approx(losses, abs=1e-5)
     assert max(losses) - min(losses) > 1e-3
 
 
 def test_the_loss_of_a_head_is_the_mean_of_the_right_label_s_and_of_both_the_sum() -> None:
     both, data = build_model(output=BothOutput), batch(SER, SECONDS)
-    text, head = copy.deepcopy(both), copy.deepcopy(both)
-    text.label_output = TextOutput([0, 3], 32)
-    head.label_output.__class__ = HeadOutput
+    text, head = answering(both, TextOutput([0, 3], 32)), answering(both, HeadOutput([0, 3], 32))
     with torch.no_grad():
         stats = [model(**data)[1] for model in (text, head, both)]
     expected = -decoded(head, data).gather(1, data["label"]).mean()

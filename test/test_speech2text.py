@@ -63,10 +63,10 @@ def test_a_packed_model_with_a_classifier_answers_with_probabilities(
 ) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
 
-    experiment = Recipe(tmp_path / "recipe").train("exp", {"label_output": label_output})
-    monkeypatch.chdir(tmp_path / "recipe")
+    experiment = Recipe(tmp_path).train("exp", {"label_output": label_output})
+    monkeypatch.chdir(tmp_path)
     files = ["--train_config", "exp/config.yaml", "--model_file", "exp/valid.loss.ave.pth"]
-    pack.main([*files, "--out", str(tmp_path / "model.zip")])
+    pack.main([*files, "--out", "model.zip"])
     unpacked = Speech2Text(**ModelDownloader(tmp_path / "cache").download_and_unpack(str(tmp_path / "model.zip")))
     answer = unpacked(noise(9000), "ser")
     assert sum(answer.label_probs.values()) == pytest.approx(1.0, abs=1e-12)
