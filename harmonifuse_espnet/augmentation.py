@@ -65,7 +65,8 @@ class Augmentation:
             )
         speech = change_speed(speech, float(np.random.choice(self.speed_perturb.get(task, [1.0]))))
         if task in self.noise and np.random.random() < self.noise_prob:
-            speech = add_noise(speech, np.random.uniform(*self.noise[task]))
+            lowest, highest = self.noise[task]
+            speech = add_noise(speech, np.random.uniform(lowest, highest))
         if task in self.gain:
             speech = change_gain(speech, np.random.uniform(-self.gain[task], self.gain[task]))
         return speech

@@ -152,7 +152,7 @@ def task_batches(
     absent = sorted(set(per_task) - found)
     if absent:
         raise ValueError(f"task_batches names {absent}, but the data hold only {sorted(found)}")
-    streams = {}
+    streams: dict[str, TaskBatches] = {}
     for index, name in enumerate(present):
         options = {**sampler, **per_task.get(name, {})}
         balanced, own_seed = options.pop("balanced", False), seed * len(present) + index

@@ -52,7 +52,7 @@ class HarmoniFusePreprocessor:
         Without ``text``, as in decoding, the answer's arrays are left out.
         """
         task = self._task(utterance, str(data["task"]).strip())
-        speech = np.asarray(data["speech"], dtype=np.float32)
+        speech: np.ndarray = np.asarray(data["speech"], dtype=np.float32)
         if self.train:
             speech = self.augment(speech, task.name, utterance)
         wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]

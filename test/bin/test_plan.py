@@ -100,7 +100,7 @@ def test_a_mixed_batch_may_hold_the_longest_of_every_task(recipe: Recipe, capsys
     options = [*command(recipe, task_pattern="{asr: 2, ser: 1}"), "--config", str(recipe.folder / "mixed.yaml")]
     main(options)
     text = capsys.readouterr().out
-    assert cells(text, "Memory of")[4:10] == ["batch:", "3", "utterances,", "8,400", "samples", "or"]
+    assert cells(text, "Memory of")[5:10] == ["batch:", "3", "utterances,", "8,400", "samples"]
 
 
 def test_a_task_of_weight_0_is_not_planned(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
