@@ -1,10 +1,10 @@
 """HarmoniFuse (arXiv 2509.18570): one speech language model for speech recognition, emotion recognition and more.
 
-Read in the order of the data: ``corpora``, ``audio``, ``features``, ``tokenizer``, ``preprocessor``, ``iterator``;
-``frontend`` (from scratch), ``pretrained_encoder`` and ``whisper``, ``layer_weights``, ``gate``, ``connector``,
-``splice``, ``decoder``, ``fusion``, ``outputs``, and ``model``, which joins them; ``generation``, ``speech2text``,
-``metrics``, ``results``. ``task`` hands all of it to ESPnet's trainer; ``memory`` and ``budget`` foretell what that
-will take.
+Read in the order of the data: ``corpora``, ``audio``, ``features``, ``tokenizer``, ``augmentation``, ``preprocessor``,
+``turns``, ``iterator``; ``frontend`` (from scratch), ``pretrained_encoder`` and ``whisper``, ``layer_weights``,
+``gate``, ``connector``, ``splice``, ``decoder``, ``fusion``, ``outputs``, and ``model``, which joins them;
+``generation``, ``speech2text``, ``metrics``, ``results``. ``configs`` and ``task`` hand all of it to ESPnet's trainer;
+``memory`` and ``budget`` foretell what that will take.
 
 Shape letters, the same in every docstring:
     B batch, N samples, T encoder frames, D encoder width, L encoder layers, C width after the gate,

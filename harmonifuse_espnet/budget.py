@@ -11,9 +11,10 @@ from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.torch_utils.device_funcs import to_device
 
 from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.iterator import Batch, TaskBatches, TaskIterFactory
+from harmonifuse_espnet.iterator import TaskIterFactory
 from harmonifuse_espnet.memory import BatchShape
 from harmonifuse_espnet.model import HarmoniFuseModel
+from harmonifuse_espnet.turns import Batch, TaskBatches
 
 Lengths = Mapping[str, tuple[int, int]]  # utterance -> samples (or dumped frames), tokens
 
@@ -46,7 +47,9 @@ def steps_by_task(factory: TaskIterFactory) -> dict[str, float]:
     return {task: rounds * factory.pattern.count(task) for task in factory.streams}
 
 
-def largest_batches(stream: TaskBatches, lengths: Lengths, ranks: int, prompt: int) -> list[BatchShape]:
+def largest_batches(
+    stream: TaskBatches, lengths: Lengths, ranks: int, prompt: int, mixed: bool = False
+) -> list[BatchShape]:
     """The batches with the most speech, and with the most text.
 
     Args:
@@ -54,9 +57,10 @@ def largest_batches(stream: TaskBatches, lengths: Lengths, ranks: int, prompt: i
         lengths: Of all utterances.
         ranks: Processes that share each batch.
         prompt: Tokens around the speech.
+        mixed: Whether utterances leave their batches for mixed ones; the longest may meet then, too.
     """
     batches = stream.batches
-    if stream.redraw:
+    if stream.redraw or mixed:
         members = [key for batch in batches for key in batch]
         (speech, text), size = _longest(members, lengths), max(map(len, batches))
         return [BatchShape(-(-size // ranks), speech, text, prompt)]
@@ -64,6 +68,19 @@ def largest_batches(stream: TaskBatches, lengths: Lengths, ranks: int, prompt: i
     by_speech = max(shapes, key=lambda shape: shape.utterances * shape.length)
     by_text = max(shapes, key=lambda shape: shape.utterances * shape.tokens)
     return [by_speech, by_text]
+
+
+def largest_mixed(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> BatchShape:
+    """The largest batch of ``task_order: mixed``, from each task's largest: its share of a round, the longest of all.
+
+    Example:
+        >>> shapes = {"asr": BatchShape(16, 900, 20, 5), "ser": BatchShape(10, 400, 2, 7)}
+        >>> largest_mixed(shapes, ["asr", "asr", "ser"])
+        BatchShape(utterances=15, length=900, tokens=20, prompt=7)
+    """
+    shares = [math.ceil(list(pattern).count(task) * shape.utterances / len(pattern)) for task, shape in shapes.items()]
+    columns = [(shape.length, shape.tokens, shape.prompt) for shape in shapes.values()]
+    return BatchShape(sum(shares), *map(max, zip(*columns, strict=True)))
 
 
 def _longest(batch: Sequence[str], lengths: Lengths) -> tuple[int, int]:

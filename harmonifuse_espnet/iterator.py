@@ -1,116 +1,25 @@
 """Batch-interleaved training (HarmoniFuse, arXiv 2509.18570): every batch holds one task, and tasks take turns.
 
 The order of batches is a pure function of (seed, epoch), so that a resumed run sees what an uninterrupted one sees.
-Each task is an endless stream of its own batches, shuffled anew on every pass; a pattern says whose turn it is.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence, Sized
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.iterators.sequence_iter_factory import SequenceIterFactory
 from espnet2.samplers.build_batch_sampler import build_batch_sampler
 from torch.utils.data import DataLoader
 
-Batch = tuple[str, ...]
-
-
-class TaskBatches:
-    """The endless stream of one task's batches.
-
-    Args:
-        batches: Batches of utterance ids that one pass goes through.
-        seed: Shuffles the passes; different tasks get different seeds.
-        redraw: Draw the members of each batch anew on every pass, in place of shuffling whole batches. For batches
-            that no length sorted: where length tells the label (slow speech is sad), sorted batches hold one class.
-
-    Example:
-        >>> stream = TaskBatches([("a",), ("b",)], seed=0)
-        >>> sorted(stream.take(0, 2)) == sorted(stream.take(2, 2)) == [("a",), ("b",)]
-        True
-    """
-
-    def __init__(self, batches: Sequence[Sequence[str]], seed: int, redraw: bool = False) -> None:
-        self.batches = [tuple(batch) for batch in batches]
-        self.seed, self.redraw = seed, redraw
-
-    def __len__(self) -> int:
-        """Batches in one pass."""
-        return len(self.batches)
-
-    def one_pass(self, number: int) -> list[Batch]:
-        """Pass ``number``, counted from 0."""
-        random = np.random.default_rng([self.seed, number])
-        if not self.redraw:
-            return [self.batches[index] for index in random.permutation(len(self.batches))]
-        members = [member for batch in self.batches for member in batch]
-        drawn = iter([members[index] for index in random.permutation(len(members))])
-        return [tuple(next(drawn) for _ in batch) for batch in self.batches]
-
-    def take(self, start: int, count: int) -> list[Batch]:
-        """``count`` batches from position ``start`` of the stream."""
-        first, last = start // len(self), (start + count - 1) // len(self)
-        passes = [batch for number in range(first, last + 1) for batch in self.one_pass(number)]
-        offset = start - first * len(self)
-        return passes[offset : offset + count]
-
-
-def interleave(pattern: Sequence[str], streams: Mapping[str, TaskBatches], start: int, count: int) -> list[Batch]:
-    """Steps ``start`` to ``start + count`` of training: tasks by the pattern, each stream going on where it was.
-
-    Example:
-        >>> streams = {"asr": TaskBatches([("a",)], 0), "ser": TaskBatches([("s",)], 1)}
-        >>> interleave(["asr", "asr", "ser"], streams, start=0, count=4)
-        [('a',), ('a',), ('s',), ('a',)]
-    """
-    turns = [pattern[step % len(pattern)] for step in range(start, start + count)]
-    rounds, rest = divmod(start, len(pattern))
-    taken = {}
-    for task in streams:
-        before = rounds * list(pattern).count(task) + list(pattern[:rest]).count(task)
-        taken[task] = iter(streams[task].take(before, turns.count(task))) if task in turns else iter(())
-    return [next(taken[task]) for task in turns]
-
-
-def build_pattern(pattern: str | Mapping[str, int], streams: Mapping[str, Sized]) -> list[str]:
-    """The tasks' turns, repeated throughout training; no shorter pattern repeats to the same.
-
-    Args:
-        pattern: ``round_robin`` (one batch each, in the table's order), ``proportional`` (as often as a task has
-            batches, spread evenly), or weights such as ``{"asr": 2, "ser": 1}`` (spread evenly as well).
-        streams: Batches of each task.
-
-    Raises:
-        ValueError: if the pattern is unknown, or its weights are not positive whole numbers of just these tasks.
-
-    Example:
-        >>> build_pattern({"asr": 2, "ser": 1}, {"asr": "..", "ser": "."})
-        ['asr', 'ser', 'asr']
-    """
-    if pattern == "round_robin":
-        weights = dict.fromkeys(streams, 1)
-    elif pattern == "proportional":
-        weights = {task: len(batches) for task, batches in streams.items()}
-    elif isinstance(pattern, Mapping):
-        weights = dict(pattern)
-    else:
-        raise ValueError(f"unknown pattern {pattern!r}; known are round_robin, proportional, or weights by task")
-    if set(weights) != set(streams) or not all(isinstance(value, int) and value > 0 for value in weights.values()):
-        raise ValueError(f"pattern {weights} must give a positive whole number to each of the tasks {list(streams)}")
-    divisor = reduce(math.gcd, weights.values())
-    counts = {task: weight // divisor for task, weight in weights.items()}
-    slots = [
-        ((turn + 0.5) / counts[task], order, task) for order, task in enumerate(counts) for turn in range(counts[task])
-    ]
-    return [task for _, _, task in sorted(slots)]
+from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.prompts import SpeechTask, Tasks
+from harmonifuse_espnet.turns import ORDERS, BalancedBatches, Batch, TaskBatches, build_pattern, fewest_in_a_batch
 
 
 class TaskIterFactory(AbsIterFactory):
@@ -118,7 +27,7 @@ class TaskIterFactory(AbsIterFactory):
 
     Args:
         streams: Batches of each task, all ranks' utterances together.
-        pattern: As in :func:`build_pattern`.
+        pattern: As in :func:`build_pattern`. Tasks of weight 0 are left out, of validation too.
         steps: Batches in an epoch; None for as many as the tasks have together, in whole rounds of the pattern and
             whole steps of the optimizer.
         loader: Arguments of ESPnet's ``SequenceIterFactory``: dataset, seed, num_workers, collate_fn, pin_memory.
@@ -127,10 +36,13 @@ class TaskIterFactory(AbsIterFactory):
         world_size: Processes that train together.
         accum_grad: Batches whose gradients ESPnet adds up for one step of the optimizer. Each step shall see every
             task in the pattern's proportion, and leave nothing over for the next epoch.
+        order: What becomes of the tasks' turns: ``interleaved`` leaves them alone, ``sequential`` goes through an epoch
+            task after task, ``mixed`` puts every task into every batch.
 
     Raises:
-        ValueError: if a batch has fewer utterances than there are processes, ``accum_grad`` batches are no whole rounds
-            of the pattern, or an epoch is no whole number of optimizer steps.
+        ValueError: if the order is unknown, a process would get no utterance of a batch (when mixed, of one of its
+            tasks), ``accum_grad`` interleaved batches are no whole rounds of the pattern, or an epoch is no whole
+            number of optimizer steps.
     """
 
     def __init__(
@@ -143,24 +55,30 @@ class TaskIterFactory(AbsIterFactory):
         rank: int = 0,
         world_size: int = 1,
         accum_grad: int = 1,
+        order: str = "interleaved",
     ) -> None:
-        self.streams, self.loader, self.shuffle = streams, loader, shuffle
+        if order not in ORDERS:
+            raise ValueError(f"unknown task_order {order!r}; known are {', '.join(ORDERS)}")
+        self.loader, self.shuffle, self.order = loader, shuffle, order
         self.rank, self.world_size = rank, world_size
         self.pattern = build_pattern(pattern, streams)
-        total = sum(len(batches) for batches in streams.values())
-        _check_accumulation(accum_grad, self.pattern, steps)
-        unit = max(accum_grad, len(self.pattern))
+        self.streams = {task: stream for task, stream in streams.items() if task in self.pattern}
+        total = sum(len(batches) for batches in self.streams.values())
+        _check_accumulation(accum_grad, self.pattern, steps, order)
+        unit = math.lcm(accum_grad, len(self.pattern))
         self.steps = steps or math.ceil(total / unit) * unit
-        short = [batch for batches in streams.values() for batch in batches.batches if len(batch) < world_size]
-        if short:
-            raise ValueError(
-                f"batch {short[0]} has {len(short[0])} utterances for {world_size} processes; use larger batches"
-            )
+        for task, stream in self.streams.items():
+            fewest = fewest_in_a_batch(task, stream, self.pattern, order if shuffle else "interleaved")
+            if fewest < world_size:
+                raise ValueError(
+                    f"--task_order {order}: a batch may have {fewest} utterances of task {task} for {world_size} "
+                    "processes; use larger batches (task_batches) or fewer processes"
+                )
 
     def batches(self, epoch: int) -> list[Batch]:
         """This rank's batches of an epoch, counted from 1."""
         if self.shuffle:
-            batches = interleave(self.pattern, self.streams, (epoch - 1) * self.steps, self.steps)
+            batches = ORDERS[self.order](self.pattern, self.streams, (epoch - 1) * self.steps, self.steps)
         else:
             batches = [batch for stream in self.streams.values() for batch in stream.batches]
         return [batch[self.rank :: self.world_size] for batch in batches]
@@ -170,9 +88,12 @@ class TaskIterFactory(AbsIterFactory):
         return SequenceIterFactory(batches=self.batches(epoch), shuffle=False, **self.loader).build_iter(epoch)
 
 
-def _check_accumulation(accum_grad: int, pattern: Sequence[str], steps: int | None) -> None:
-    """Every ``accum_grad`` consecutive batches hold the tasks in proportion just if they are rounds of the pattern."""
-    if accum_grad > 1 and accum_grad % len(pattern):
+def _check_accumulation(accum_grad: int, pattern: Sequence[str], steps: int | None, order: str) -> None:
+    """Every ``accum_grad`` interleaved batches hold the tasks in proportion just if they are rounds of the pattern.
+
+    Mixed batches always do, sequential ones are not meant to.
+    """
+    if order == "interleaved" and accum_grad > 1 and accum_grad % len(pattern):
         raise ValueError(
             f"--accum_grad {accum_grad} is no multiple of {len(pattern)}, the length of the pattern {_brief(pattern)}: "
             f"steps of the optimizer would see tasks in unequal shares; take {_nearest(accum_grad, len(pattern))}"
@@ -201,7 +122,8 @@ def task_batches(
     sampler: Mapping[str, Any],
     per_task: Mapping[str, Mapping[str, Any]],
     seed: int,
-    order: Sequence[str],
+    tasks: Tasks,
+    text_file: str,
 ) -> dict[str, TaskBatches]:
     """Batch every task by itself through ESPnet's batch samplers.
 
@@ -209,35 +131,62 @@ def task_batches(
         utt2task: Utterance id -> task name.
         shape_files: Of ESPnet: lengths of speech and text.
         sampler: Arguments of ESPnet's ``build_batch_sampler``: type, batch_size, batch_bins, ...
-        per_task: Task name -> arguments that differ for it, such as
-            ``{"ser": {"type": "unsorted", "batch_size": 16}}``.
+        per_task: Task name -> arguments that differ for it, such as ``{"ser": {"type": "unsorted", "batch_size": 8}}``;
+            ``balanced: true`` makes batches in which each label is as frequent as any other.
         seed: Of the streams.
-        order: The tasks of the table, whose order the streams take.
+        tasks: The table, whose order the streams take.
+        text_file: Of the data: the labels.
 
     Raises:
-        ValueError: if an utterance of the shape files has no task or an unknown one, or sizes are given for a task
-            without utterances.
+        ValueError: if an utterance of the shape files has no task or an unknown one, sizes are given for a task
+            without utterances, or a task cannot be balanced.
     """
     keys = [line.split(maxsplit=1)[0] for line in Path(shape_files[0]).read_text(encoding="utf-8").splitlines()]
     untold = [key for key in keys if key not in utt2task]
     if untold:
         raise ValueError(f"{shape_files[0]}: {len(untold)} utterances are not in utt2task, the first is {untold[0]}")
-    present = {utt2task[key] for key in keys}
-    if present - set(order):
-        raise ValueError(f"utt2task names {sorted(present - set(order))}, the table of tasks has {list(order)}")
-    tasks = [task for task in order if task in present]
-    absent = sorted(set(per_task) - set(tasks))
+    found = {utt2task[key] for key in keys}
+    if found - set(tasks):
+        raise ValueError(f"utt2task names {sorted(found - set(tasks))}, the table of tasks has {list(tasks)}")
+    present = [name for name in tasks if name in found]
+    absent = sorted(set(per_task) - found)
     if absent:
-        raise ValueError(f"task_batches names {absent}, but the data hold only {sorted(tasks)}")
-    streams = {}
-    for index, task in enumerate(tasks):
-        options = {**sampler, **per_task.get(task, {})}
+        raise ValueError(f"task_batches names {absent}, but the data hold only {sorted(found)}")
+    streams: dict[str, TaskBatches] = {}
+    for index, name in enumerate(present):
+        options = {**sampler, **per_task.get(name, {})}
+        balanced, own_seed = options.pop("balanced", False), seed * len(present) + index
         with TemporaryDirectory() as folder:
-            chosen = [_filter(path, utt2task, task, folder) for path in shape_files]
+            chosen = [_filter(path, utt2task, name, folder) for path in shape_files]
             batches = list(build_batch_sampler(shape_files=chosen, **options))
-        streams[task] = TaskBatches(batches, seed=seed * len(tasks) + index, redraw=options["type"] == "unsorted")
-        logging.info(f"task {task}: {len(batches)} batches, {sum(map(len, batches))} utterances, {options}")
+        if balanced:
+            labels = _labels(text_file, tasks[name], batches, options["type"])
+            streams[name] = BalancedBatches(batches, own_seed, labels)
+        else:
+            streams[name] = TaskBatches(batches, own_seed, redraw=options["type"] == "unsorted")
+        logging.info(f"task {name}: {len(batches)} batches, {sum(map(len, batches))} utterances, {options}")
     return streams
+
+
+def _labels(text_file: str, task: SpeechTask, batches: Sequence[Sequence[str]], batch_type: str) -> dict[str, str]:
+    """The labels of a task's utterances, if its batches can be balanced by them."""
+    if task.answer != "label":
+        raise ValueError(
+            f"task_batches: task '{task.name}' answers with {task.answer}, so it has no labels to balance; "
+            "leave out balanced"
+        )
+    if batch_type != "unsorted":
+        raise ValueError(
+            f"task_batches: task '{task.name}' has balanced with type {batch_type}, but batches drawn by label "
+            "cannot be sorted; take type: unsorted"
+        )
+    labels = read_table(text_file)
+    lacking = [key for batch in batches for key in batch if key not in labels]
+    if lacking:
+        raise ValueError(
+            f"{text_file}: {len(lacking)} utterances of task '{task.name}' are missing, first {lacking[0]}"
+        )
+    return labels
 
 
 def _filter(shape_file: str, utt2task: Mapping[str, str], task: str, folder: str) -> str:

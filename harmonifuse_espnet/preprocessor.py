@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harmonifuse_espnet.augmentation import Augmentation
 from harmonifuse_espnet.prompts import SpeechTask, Tasks
 from harmonifuse_espnet.tokenizer import Tokenizer
 
@@ -16,18 +17,18 @@ Example = dict[str, Any]
 
 
 class HarmoniFusePreprocessor:
-    """Tokenises the answer and a prompt of the utterance's task, and varies the speed of speech in training.
+    """Tokenises the answer and a prompt of the utterance's task, and varies speech in training.
 
     Args:
-        train: Whether to draw prompts and speeds at random (NumPy's global state, which ESPnet seeds by epoch).
+        train: Whether to draw prompts at random and to vary speech (NumPy's global state, which ESPnet seeds by epoch).
         tasks: The table of tasks.
         tokenizer: Of the language model.
         ctc_tokenizer: Of the CTC head.
-        speed_perturb: Task name -> speed factors to draw from, such as ``{"asr": [0.9, 1.0, 1.1]}`` (Ko et al., 2015).
+        speed_perturb, gain, noise, noise_prob: As in :class:`harmonifuse_espnet.augmentation.Augmentation`.
 
     Raises:
-        ValueError: if a speed is given for an unknown task, or an utterance has an unknown task, an empty or unknown
-            answer; the message names the utterance.
+        ValueError: if an option of the augmentation does not fit, or an utterance has an unknown task, an empty or
+            unknown answer; the message names the option or the utterance.
     """
 
     def __init__(
@@ -37,13 +38,13 @@ class HarmoniFusePreprocessor:
         tokenizer: Tokenizer,
         ctc_tokenizer: Tokenizer | None = None,
         speed_perturb: Mapping[str, Sequence[float]] | None = None,
+        gain: Mapping[str, float] | None = None,
+        noise: Mapping[str, Sequence[float]] | None = None,
+        noise_prob: float = 0.5,
     ) -> None:
         self.train, self.tasks, self.tokenizer = train, tasks, tokenizer
         self.ctc_tokenizer = ctc_tokenizer or tokenizer
-        self.speed_perturb = dict(speed_perturb or {})
-        unknown = set(self.speed_perturb) - set(tasks)
-        if unknown:
-            raise ValueError(f"speed_perturb names unknown tasks {sorted(unknown)}; the table has {sorted(tasks)}")
+        self.augment = Augmentation(tasks, speed_perturb, gain, noise, noise_prob)
 
     def __call__(self, utterance: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """``speech`` (N,) or (T, features), ``text`` and ``task`` strings -> arrays, token ids as int64.
@@ -52,10 +53,12 @@ class HarmoniFusePreprocessor:
         answer's arrays are left out.
         """
         task = self._task(utterance, str(data["task"]).strip())
-        speed = np.random.choice(self.speed_perturb.get(task.name, [1.0])) if self.train else 1.0
+        speech: np.ndarray = np.asarray(data["speech"], dtype=np.float32)
+        if self.train:
+            speech = self.augment(speech, task.name, utterance)
         wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]
         arrays = {
-            "speech": change_speed(np.asarray(data["speech"], dtype=np.float32), float(speed)),
+            "speech": speech,
             "prompt": np.array(self.tokenizer.encode(wording), dtype=np.int64),
             "task": np.array([task.index], dtype=np.int64),
         }
@@ -76,16 +79,6 @@ class HarmoniFusePreprocessor:
                 "correct utt2task or add an entry to conf/tasks.yaml"
             )
         return self.tasks[name]
-
-
-def change_speed(speech: np.ndarray, factor: float) -> np.ndarray:
-    """Play speech (N,) ``factor`` times as fast, pitch and formants with it: about N / factor samples."""
-    if factor == 1.0:
-        return speech
-    import torchaudio
-
-    source, target = round(factor * 100), 100
-    return torchaudio.functional.resample(torch.from_numpy(speech), source, target).numpy()
 
 
 def collate(examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> tuple[list[str], dict[str, Tensor]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,7 @@ from harmonifuse_espnet.parameters import check_scheduler, count_parameters, for
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
+from harmonifuse_espnet.turns import ORDERS
 
 
 class HarmoniFuseTask(AbsTask):
@@ -72,12 +72,9 @@ class HarmoniFuseTask(AbsTask):
         add("--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of the preprocessor")
         add("--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none")
         add("--task_pattern", type=yaml.safe_load, default="round_robin", help="also: proportional, {asr: 2, ser: 1}")
-        add(
-            "--task_batches",
-            action=NestedDictAction,
-            default={},
-            help="batch options that differ by task, such as {ser: {type: unsorted, batch_size: 16}}",
-        )
+        add("--task_order", choices=tuple(ORDERS), default="interleaved", help="what becomes of the pattern's turns")
+        help = "batch options by task, such as {ser: {type: unsorted, batch_size: 16, balanced: true}}"
+        add("--task_batches", action=NestedDictAction, default={}, help=help)
         help = "optimizer's options by names: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
         add("--optim_groups", type=yaml.safe_load, default=[], help=help)
         for choices in cls.class_choices_list:
@@ -168,7 +165,7 @@ class HarmoniFuseTask(AbsTask):
     def build_preprocess_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
-        """The preprocessor; prompts and speeds are drawn at random in training only."""
+        """The preprocessor; prompts are drawn and speech is varied in training only."""
         return checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
             train=train,
             tasks=build_tasks(args.tasks),
@@ -213,9 +210,9 @@ class HarmoniFuseTask(AbsTask):
     def build_task_iter_factory(
         cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
     ) -> AbsIterFactory:
-        """Batches of one task each; tasks take turns in training and follow each other in validation."""
+        """Batches of one task each (or mixed); tasks take turns in training and follow each other in validation."""
         world_size = torch.distributed.get_world_size() if iter_options.distributed else 1
-        task_file = next(path for path, name, _ in iter_options.data_path_and_name_and_type if name == "task")
+        paths = {name: path for path, name, _ in iter_options.data_path_and_name_and_type}
         sampler = {
             "type": iter_options.batch_type,
             "batch_size": iter_options.batch_size,
@@ -227,16 +224,18 @@ class HarmoniFuseTask(AbsTask):
             "min_batch_size": max(world_size, args.min_batch_size),
         }
         streams = task_batches(
-            read_table(Path(task_file)),
+            read_table(paths["task"]),
             iter_options.shape_files,
             sampler,
             args.task_batches,
             args.seed,
-            order=list(args.tasks),
+            tasks=build_tasks(args.tasks),
+            text_file=paths["text"],
         )
         return TaskIterFactory(
             streams,
             pattern=args.task_pattern,
+            order=args.task_order,
             steps=iter_options.num_iters_per_epoch,
             loader={
                 "dataset": cls.build_dataset(args, iter_options),

@@ -17,8 +17,9 @@ from harmonifuse_espnet.budget import (
     spread_batches,
     steps_by_task,
 )
-from harmonifuse_espnet.iterator import TaskBatches, TaskIterFactory
+from harmonifuse_espnet.iterator import TaskIterFactory
 from harmonifuse_espnet.memory import BatchShape
+from harmonifuse_espnet.turns import TaskBatches
 
 LENGTHS = {"a": (100, 9), "b": (90, 2), "c": (40, 3), "d": (30, 20), "e": (20, 1), "f": (10, 1)}
 SORTED = [("a", "b"), ("c", "d", "e"), ("f",)]

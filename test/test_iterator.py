@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny import GENDER, TABLE
 
-from harmonifuse_espnet.iterator import TaskBatches, TaskIterFactory, build_pattern, interleave, task_batches
+from harmonifuse_espnet.iterator import TaskIterFactory, task_batches
 from harmonifuse_espnet.preprocessor import collate
+from harmonifuse_espnet.prompts import build_tasks
+from harmonifuse_espnet.turns import BalancedBatches, TaskBatches
 
 STREAMS = {
     "asr": TaskBatches([(f"a{3 * k}", f"a{3 * k + 1}", f"a{3 * k + 2}") for k in range(5)], seed=0),
@@ -77,32 +79,39 @@ def test_patterns_literally(pattern: Any, steps: int, expected: list[str]) -> No
     assert [order(made.batches(epoch)) for epoch in (1, 2)] == expected
 
 
-def test_proportional_is_reduced_to_the_shortest_round() -> None:
-    assert build_pattern("proportional", {A: "." * 40, S: "." * 20}) == [A, S, A]
+def test_the_order_is_what_becomes_of_the_pattern_literally() -> None:
+    made = factory(pattern={A: 2, S: 1}, steps=6, order="sequential")
+    assert [order(made.batches(epoch)) for epoch in (1, 2)] == ["aaaass"] * 2
+    for epoch in (1, 2):
+        interleaved = factory(pattern={A: 2, S: 1}, steps=6).batches(epoch)
+        assert sorted(made.batches(epoch)) == sorted(interleaved)
+    for epoch in (1, 2):
+        interleaved = factory(steps=6).batches(epoch)
+        mixed = factory(steps=6, order="mixed").batches(epoch)
+        assert ["".join(u[0] for u in batch) for batch in mixed] == ["aas", "as"] * 3
+        assert sorted(u for batch in mixed for u in batch) == sorted(u for batch in interleaved for u in batch)
+    with pytest.raises(ValueError, match="unknown task_order 'random'; known are interleaved, sequential, mixed"):
+        factory(order="random")
+
+
+def test_mixed_epochs_go_on_within_a_round() -> None:
+    options: dict[str, Any] = {"pattern": {A: 1, S: 1}, "order": "mixed"}
+    short = [batch for epoch in range(1, 7) for batch in factory(steps=5, **options).batches(epoch)]
+    assert short == factory(steps=30, **options).batches(1)
+
+
+def test_a_task_of_weight_0_is_left_out_of_training_and_validation() -> None:
+    for shuffle in (True, False):
+        made = factory(pattern={A: 0, S: 1}, shuffle=shuffle)
+        assert list(made.streams) == [S]
+        assert {utterance[0] for batch in made.batches(1) for utterance in batch} == {"s"}
 
 
 def test_an_epoch_of_no_given_length_is_whole_rounds() -> None:
     assert factory(steps=None).steps == 8
     assert factory(steps=None, pattern={A: 2, S: 1}).steps == 9
-
-
-def test_passes_shuffle_whole_batches_or_redraw_their_members() -> None:
-    kept = TaskBatches([("a", "b"), ("c", "d"), ("e",)], seed=3)
-    drawn = TaskBatches(kept.batches, seed=3, redraw=True)
-    passes = range(20)
-    assert {batch for number in passes for batch in kept.one_pass(number)} == set(kept.batches)
-    assert len({tuple(kept.one_pass(number)) for number in passes}) > 3
-    members = Counter(member for number in passes for batch in drawn.one_pass(number) for member in batch)
-    assert members == dict.fromkeys("abcde", 20)
-    partners = {frozenset(batch) for number in passes for batch in drawn.one_pass(number) if len(batch) == 2}
-    assert len(partners) == 10  # all pairs of five met
-    assert [len(batch) for batch in drawn.one_pass(7)] == [2, 2, 1]
-
-
-def test_a_stream_may_be_entered_anywhere() -> None:
-    stream = STREAMS[S]
-    assert [stream.take(start, 1)[0] for start in range(12)] == stream.take(0, 12)
-    assert interleave([A, S, A], STREAMS, 4, 5) == interleave([A, S, A], STREAMS, 0, 9)[4:]
+    assert factory(steps=None, pattern={A: 1, S: 0}).steps == 5
+    assert factory(steps=None, accum_grad=3, order="mixed").steps == 12
 
 
 def test_ranks_share_every_batch_and_stay_at_one_task() -> None:
@@ -127,21 +136,6 @@ def test_workers_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        ("alternate", "unknown pattern 'alternate'; known are round_robin, proportional, or weights by task"),
-        ({A: 1}, r"pattern {'asr': 1} must give a positive whole number to each of the tasks \['asr', 'ser'\]"),
-        ({A: 1, S: 1, "age": 1}, "must give a positive whole number to each of the tasks"),
-        ({A: 1, S: 0}, "must give a positive whole number"),
-        ({A: 1, S: 0.5}, "must give a positive whole number"),
-    ],
-)
-def test_bad_patterns_are_refused(pattern: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        factory(pattern=pattern)
-
-
-@pytest.mark.parametrize(
     ("pattern", "accum_grad", "steps"), [("round_robin", 2, None), ({A: 2, S: 1}, 6, 12), ({A: 4, S: 2}, 3, 9)]
 )
 def test_every_update_sees_the_tasks_in_the_pattern_s_proportion(
@@ -156,10 +150,6 @@ def test_every_update_sees_the_tasks_in_the_pattern_s_proportion(
             window = batches[start : start + accum_grad]
             shares.add(sum(batch[0].startswith("a") for batch in window) / len(window))
     assert shares == ({0.5} if pattern == "round_robin" else {2 / 3})
-
-
-def test_a_pattern_is_as_short_as_can_be() -> None:
-    assert build_pattern({A: 4, S: 2}, STREAMS) == build_pattern({A: 2, S: 1}, STREAMS) == [A, S, A]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +177,27 @@ def test_accumulations_that_would_mix_unevenly_are_refused(options: dict[str, An
 
 
 def test_a_batch_must_reach_all_processes() -> None:
-    with pytest.raises(ValueError, match=r"batch \('s0', 's1'\) has 2 utterances for 3 processes; use larger batches"):
+    with pytest.raises(ValueError, match="a batch may have 2 utterances of task ser for 3 processes; use larger b"):
         factory(world_size=3)
+
+
+def test_every_process_gets_every_task_of_a_mixed_batch() -> None:
+    large = {A: TaskBatches([[f"a{k}" for k in range(8)]], 0), S: TaskBatches([[f"s{k}" for k in range(9)]], 1)}
+    options: dict[str, Any] = {"pattern": {A: 2, S: 1}, "order": "mixed", "world_size": 3}
+    for rank in range(3):
+        for batch in factory(large, rank=rank, **options).batches(1):
+            assert {utterance[0] for utterance in batch} == {"a", "s"}
+    message = "--task_order mixed: a batch may have 3 utterances of task ser for 4 processes; use larger batches"
+    with pytest.raises(ValueError, match=message):
+        factory(large, **{**options, "world_size": 4})
+    factory(large, **{**options, "world_size": 4}, shuffle=False)  # validation batches are not mixed
+
+
+@pytest.mark.parametrize("order", ["mixed", "sequential"])
+def test_only_interleaved_batches_are_added_up_by_rounds(order: str) -> None:
+    assert factory(accum_grad=3, steps=6, order=order).steps == 6
+    with pytest.raises(ValueError, match="--num_iters_per_epoch 7 is no multiple of --accum_grad 3"):
+        factory(accum_grad=3, steps=7, order=order)
 
 
 @pytest.fixture
@@ -203,6 +212,17 @@ def shapes(tmp_path: Path) -> list[str]:
 UTT2TASK = {f"{task[0]}{k}": task for k in range(6) for task in (A, S)}
 
 
+def batch_by_task(
+    shapes: list[str],
+    options: dict[str, Any],
+    per_task: dict[str, Any] | None = None,
+    utt2task: dict[str, str] | None = None,
+    table: dict[str, Any] = TABLE,
+    text_file: str = "text",
+) -> dict[str, TaskBatches]:
+    return task_batches(utt2task or UTT2TASK, shapes, options, per_task or {}, 0, build_tasks(table), text_file)
+
+
 def sampler(kind: str, **more: Any) -> dict[str, Any]:
     return {"type": kind, "batch_size": 3, "batch_bins": 1500, "sort_batch": "ascending", **more}
 
@@ -210,7 +230,7 @@ def sampler(kind: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["sorted", "numel", "folded", "unsorted"])
 def test_espnet_s_samplers_batch_each_task_by_itself(kind: str, shapes: list[str]) -> None:
     options = sampler(kind, fold_lengths=[1000, 100] if kind == "folded" else [])
-    streams = task_batches(UTT2TASK, shapes, options, {}, 0, [A, S])
+    streams = batch_by_task(shapes, options)
     for task, stream in streams.items():
         assert sorted(u for batch in stream.batches for u in batch) == [f"{task[0]}{k}" for k in range(6)]
         assert stream.redraw == (kind == "unsorted")
@@ -219,7 +239,7 @@ def test_espnet_s_samplers_batch_each_task_by_itself(kind: str, shapes: list[str
 
 
 def test_a_task_may_have_its_own_kind_and_size_of_batch(shapes: list[str]) -> None:
-    streams = task_batches(UTT2TASK, shapes, sampler("sorted"), {S: {"type": "unsorted", "batch_size": 2}}, 0, [A, S])
+    streams = batch_by_task(shapes, sampler("sorted"), {S: {"type": "unsorted", "batch_size": 2}})
     assert [len(batch) for batch in streams[S].batches] == [2, 2, 2] and streams[S].redraw
     assert sorted(streams[A].batches) == [("a2", "a1", "a0"), ("a5", "a4", "a3")] and not streams[A].redraw
     assert streams[A].seed != streams[S].seed
@@ -228,12 +248,35 @@ def test_a_task_may_have_its_own_kind_and_size_of_batch(shapes: list[str]) -> No
 def test_utterances_without_a_task_and_tasks_without_utterances_are_named(shapes: list[str]) -> None:
     told = {key: task for key, task in UTT2TASK.items() if key not in ("a3", "s4")}
     with pytest.raises(ValueError, match="speech_shape: 2 utterances are not in utt2task, the first is a3"):
-        task_batches(told, shapes, sampler("sorted"), {}, 0, [A, S])
+        batch_by_task(shapes, sampler("sorted"), utt2task=told)
     with pytest.raises(ValueError, match=r"task_batches names \['age'\], but the data hold only \['asr', 'ser'\]"):
-        task_batches(UTT2TASK, shapes, sampler("sorted"), {"age": {"batch_size": 2}}, 0, [A, S])
+        batch_by_task(shapes, sampler("sorted"), {"age": {"batch_size": 2}})
     with pytest.raises(ValueError, match=r"utt2task names \['ser'\], the table of tasks has \['asr'\]"):
-        task_batches(UTT2TASK, shapes, sampler("sorted"), {}, 0, [A])
+        batch_by_task(shapes, sampler("sorted"), table={A: TABLE[A]})
 
 
 def test_tasks_take_turns_in_the_order_of_the_table(shapes: list[str]) -> None:
-    assert list(task_batches(UTT2TASK, shapes, sampler("sorted"), {}, 0, [S, "gender", A])) == [S, A]
+    table = {S: TABLE[S], "gender": GENDER, A: TABLE[A]}
+    assert list(batch_by_task(shapes, sampler("sorted"), table=table)) == [S, A]
+
+
+def test_a_label_task_s_batches_are_balanced_on_request(shapes: list[str], tmp_path: Path) -> None:
+    labels = dict(zip([f"s{k}" for k in range(6)], ["ang", "neu", "neu", "neu", "neu", "sad"], strict=True))
+    text = tmp_path / "text"
+    text.write_text("".join(f"{key} {labels.get(key, 'ONE')}\n" for key in UTT2TASK))
+    balanced = {S: {"type": "unsorted", "balanced": True}}
+    streams = batch_by_task(shapes, sampler("sorted"), balanced, text_file=str(text))
+    assert type(streams[S]) is BalancedBatches and type(streams[A]) is TaskBatches
+    for batch in streams[S].take(0, 20):
+        assert sorted(labels[member] for member in batch) == ["ang", "neu", "sad"]
+    assert sorted(u for batch in streams[S].batches for u in batch) == sorted(labels)  # validation: everyone once
+    text.write_text("s0 ang\ns1 neu\n")
+    with pytest.raises(ValueError, match="text: 4 utterances of task 'ser' are missing, first s2"):
+        batch_by_task(shapes, sampler("sorted"), balanced, text_file=str(text))
+
+
+def test_batches_that_cannot_be_balanced_are_refused(shapes: list[str]) -> None:
+    with pytest.raises(ValueError, match="task 'asr' answers with text, so it has no labels to balance; leave out bal"):
+        batch_by_task(shapes, sampler("unsorted"), {A: {"balanced": True}})
+    with pytest.raises(ValueError, match="task 'ser' has balanced with type sorted, but .* take type: unsorted"):
+        batch_by_task(shapes, sampler("sorted"), {S: {"balanced": True}})

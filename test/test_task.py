@@ -169,6 +169,16 @@ def test_batches_hold_one_task_each_and_take_turns(recipe: Recipe) -> None:
     )
 
 
+def test_balanced_and_mixed_batches_come_from_options_alone(recipe: Recipe) -> None:
+    args = parse(recipe, task_batches="{ser: {balanced: true}}", task_order="mixed", num_iters_per_epoch=4)
+    factory = HarmoniFuseTask.build_iter_factory(args, DistributedOption(), "train")
+    labels = dict(line.split() for line in (recipe.folder / "train/text").read_text().splitlines() if "_ser_" in line)
+    batches = factory.batches(1)
+    assert [{key.split("_")[1] for key in batch} for batch in batches] == [{"asr", "ser"}] * 4
+    drawn = sorted(labels[key] for batch in batches for key in batch if key in labels)
+    assert drawn == ["ang"] * 2 + ["neu"] * 2 + ["sad"] * 2  # two batches of three
+
+
 def test_gender_recognition_takes_a_table_entry_and_a_data_folder(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, {**TABLE, "gender": GENDER})
     experiment = recipe.train("exp", max_epoch=2)

@@ -15,9 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+from harmonifuse_espnet.configs import read_config
 
 PLACES = {"frontend_conf": "--encoder", "decoder_conf": "--llm"}  # entry of a recipe's config -> option of run.sh
 SHARD = r"(-\d{5}-of-\d{5})?"
@@ -58,7 +59,7 @@ def names_of(config: Path) -> dict[str, str]:
     Raises:
         ValueError: if it names no model.
     """
-    content = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    content = read_config(config)
     options = {}
     for place, option in PLACES.items():
         name = (content.get(place) or {}).get("model")

@@ -10,10 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from harmonifuse_espnet.answers import read_answers
 from harmonifuse_espnet.bin import boolean, friendly_errors
+from harmonifuse_espnet.configs import read_config
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.prompts import build_tasks, load_tasks
 from harmonifuse_espnet.stats import LENGTHS, feats_stats, speech_shape, text_shape
@@ -75,11 +74,7 @@ def collect(args: argparse.Namespace) -> str:
 def _configured_mels(train_config: str | None) -> int:
     if train_config is None:
         return DEFAULT_MELS
-    try:
-        config = yaml.safe_load(Path(train_config).read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{train_config}: {error}") from error
-    n_mels = (config.get("frontend_conf") or {}).get("n_mels", DEFAULT_MELS)
+    n_mels = (read_config(train_config).get("frontend_conf") or {}).get("n_mels", DEFAULT_MELS)
     if not isinstance(n_mels, int) or n_mels < 1:
         raise ValueError(f"{train_config}: frontend_conf has n_mels {n_mels!r}, expected a number above 0")
     return n_mels

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from humanfriendly import format_size, format_timespan, parse_size
 
 from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.configs import parse_train_args
 
 if TYPE_CHECKING:
     from harmonifuse_espnet.iterator import TaskIterFactory
@@ -51,9 +52,9 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Print the plan; refuse what does not fit."""
     from harmonifuse_espnet.task import HarmoniFuseTask
 
-    args = get_parser().parse_args(cmd)
     logging.basicConfig(level=logging.WARNING)
     with friendly_errors():
+        args = parse_train_args(get_parser(), cmd)
         HarmoniFuseTask.check_required_command_args(args)
         plan(args)
 
@@ -102,7 +103,7 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     import torch
     from espnet2.tasks.abs_task import AbsTask
 
-    from harmonifuse_espnet.budget import largest_batches, read_lengths, slowed
+    from harmonifuse_espnet.budget import largest_batches, largest_mixed, read_lengths, slowed
     from harmonifuse_espnet.memory import Precision, optimizer_state_bytes, reckon
     from harmonifuse_espnet.prompts import build_tasks
     from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
@@ -110,14 +111,18 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     tokenizer, tasks, ranks = language_tokenizer(args), build_tasks(args.tasks), max(args.ngpu, 1)
     (optimizer,) = AbsTask.build_optimizers.__func__(HarmoniFuseTask, args, torch.nn.Linear(64, 64))
     state_bytes, precision = optimizer_state_bytes(optimizer), Precision(args.ngpu > 0, args.use_amp)
-    lengths, plans = read_lengths(args.train_shape_file), []
+    lengths, mixed = read_lengths(args.train_shape_file), factory.order == "mixed"
+    shapes: dict[str, list[BatchShape]] = {}
     speeds = args.preprocessor_conf.get("speed_perturb") or {}
     for task, stream in factory.streams.items():
         at_slowest = slowed(lengths, speeds.get(task, [1.0]))
         prompt = max(len(tokenizer.encode(wording)) for wording in tasks[task].prompts)
         prompt += len(model.preamble_ids) + len(model.opening_ids)
-        for shape in largest_batches(stream, at_slowest, ranks, prompt):
-            plans.append((shape, reckon(model, shape, precision, state_bytes, ranks)))
+        shapes[task] = largest_batches(stream, at_slowest, ranks, prompt, mixed)
+    flat = [shape for of_task in shapes.values() for shape in of_task]
+    if mixed:
+        flat = [largest_mixed({task: shape for task, (shape,) in shapes.items()}, factory.pattern)]
+    plans = [(shape, reckon(model, shape, precision, state_bytes, ranks)) for shape in flat]
     return max(plans, key=lambda plan: sum(plan[1].values()))
 
 
@@ -155,7 +160,7 @@ def _own_memory(ngpu: int) -> int | None:
 
 
 def _hours(train: TaskIterFactory, valid: TaskIterFactory, args: argparse.Namespace) -> str:
-    """Run steps of each task here, and foretell the training."""
+    """Run steps of each task here, and foretell the training; mixed batches are taken for as many of one task each."""
     import torch
 
     from harmonifuse_espnet.budget import read_lengths, seconds_of_a_step, spread_batches, steps_by_task

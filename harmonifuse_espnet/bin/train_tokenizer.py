@@ -12,10 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from harmonifuse_espnet.answers import read_answers
 from harmonifuse_espnet.bin import boolean, friendly_errors
+from harmonifuse_espnet.configs import read_config
 from harmonifuse_espnet.files import write_files, writing
 from harmonifuse_espnet.prompts import Tasks, build_tasks, load_tasks
 from harmonifuse_espnet.tokenizer import (
@@ -71,10 +70,10 @@ def configured_llm(train_config: Path) -> str:
     """The language model's name or folder in a training configuration, ``decoder_conf.model``.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or the configuration cannot be read.
+        FileNotFoundError: if there is no such configuration.
     """
-    config = yaml.safe_load(train_config.read_text(encoding="utf-8")) or {}
-    llm = (config.get("decoder_conf") or {}).get("model")
+    llm = (read_config(train_config).get("decoder_conf") or {}).get("model")
     if not llm:
         raise ValueError(f"{train_config}: its decoder_conf names no 'model' whose tokenizer could be kept; give --llm")
     return str(llm)

@@ -95,6 +95,20 @@ def test_slow_speech_counts(recipe: Recipe, capsys: pytest.CaptureFixture[str]) 
     assert longest[8:10] == ["8,000", "samples"] and cells(slow, "Memory of")[8:10] == ["16,800", "samples"]
 
 
+def test_a_mixed_batch_may_hold_the_longest_of_every_task(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    (recipe.folder / "mixed.yaml").write_text("base: exp.yaml\ntask_order: mixed\n")
+    options = [*command(recipe, task_pattern="{asr: 2, ser: 1}"), "--config", str(recipe.folder / "mixed.yaml")]
+    main(options)
+    text = capsys.readouterr().out
+    assert cells(text, "Memory of")[5:10] == ["batch:", "3", "utterances,", "8,400", "samples"]
+
+
+def test_a_task_of_weight_0_is_not_planned(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    text = plan(recipe, capsys, task_pattern="{asr: 0, ser: 1}", num_iters_per_epoch=12)
+    assert cells(text, "ser") == ["6", "2", "12", "6.00"]
+    assert not [line for line in text.splitlines() if line.startswith("asr ")]
+
+
 def test_options_are_those_of_training(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     training = {action.dest for action in HarmoniFuseTask.get_parser()._actions}
     assert {action.dest for action in get_parser()._actions} - training == {"device_memory", "steps_measured"}

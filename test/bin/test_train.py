@@ -107,18 +107,24 @@ def test_checkpoints_of_a_frozen_language_model_are_small_and_answer(recipe: Rec
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in state.items())
 
 
-def test_two_processes_train_one_model(recipe: Recipe) -> None:
+@pytest.mark.parametrize("order", ["interleaved", "mixed"])
+def test_two_processes_train_one_model(recipe: Recipe, order: str) -> None:
     options = {"multiprocessing_distributed": "false", "dist_backend": "gloo", "num_workers": 1}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "harmonifuse_espnet.bin.train", *recipe.train_command("ddp", {"batch_size": 4}, **options)]
+    (recipe.folder / f"{order}.yaml").write_text(f"base: {order}_ddp.yaml\ntask_order: {order}\n")
+    training = recipe.train_command(f"{order}_ddp", {"batch_size": 4}, **options)
+    training[training.index("--config") + 1] = str(recipe.folder / f"{order}.yaml")
+    command += ["-m", "harmonifuse_espnet.bin.train", *training]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     assert ":0/2]" in done.stderr  # ESPnet's log line of rank 0 of 2
-    stats = checkpoint(recipe.folder / "ddp")["reporter"]["stats"][1]
+    experiment = recipe.folder / f"{order}_ddp"
+    assert yaml.safe_load((experiment / "config.yaml").read_text())["task_order"] == order
+    stats = checkpoint(experiment)["reporter"]["stats"][1]
     assert {"loss_asr", "loss_ser"} <= set(stats["train"]) & set(stats["valid"])
-    model = Speech2Text(recipe.folder / "ddp/config.yaml", recipe.folder / "ddp/valid.loss.ave.pth")
+    model = Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth")
     assert model.model is not None
 
 
@@ -132,11 +138,17 @@ def test_user_errors_are_one_line(recipe: Recipe, tmp_path: Path, capsys: pytest
 
     assert "nothing.model: no such tokenizer" in message(tokenizer=tmp_path / "nothing.model")
     assert "unknown pattern 'alternate'; known are" in message(task_pattern="alternate")
+    assert "unknown task_order 'random'; known are interleaved, sequential, mixed" in message({"task_order": "random"})
+    assert "bad.yaml: no such options: max_epochs" in message({"max_epochs": 3})
+    assert "absent.yaml: no such configuration, which" in message({"base": str(tmp_path / "absent.yaml")})
     assert "task_batches names ['age']" in message(task_batches="{age: {batch_size: 2}}")
     assert "speed_perturb names unknown tasks ['age']" in message(
         {"preprocessor_conf": {"speed_perturb": {"age": [1]}}}
     )
     assert "decoder_conf needs either 'model' or 'config'" in message({"decoder_conf": {"lora": LORA}})
+    assert "preprocessor_conf: HarmoniFusePreprocessor has no argument ['gains']" in message(
+        {"preprocessor_conf": {"gains": {"ser": 6.0}}}
+    )
     assert "absent.npz: no such statistics file; stage 5" in message(feats_stats=tmp_path / "absent.npz")
 
 

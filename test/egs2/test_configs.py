@@ -1,21 +1,44 @@
-"""Every committed training configuration is built, on the meta device, and its models have their published sizes."""
+"""Every committed training configuration is built, on the meta device; variants differ in what they say alone."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import torch
+import yaml
 from published import PUBLISHED, write_hub_cache
 from tiny import write_tokenizer
 
+from harmonifuse_espnet.configs import parse_train_args
 from harmonifuse_espnet.prompts import load_tasks
 from harmonifuse_espnet.task import HarmoniFuseTask
 
 EGS2 = Path(__file__).resolve().parents[2] / "egs2"
-CONFIGS = sorted(EGS2.glob("*/slm1/conf/**/train*.yaml"))
+KNOWN = {action.dest for action in HarmoniFuseTask.get_parser()._actions}
+TUNING = sorted(path for path in EGS2.glob("*/slm1/conf/tuning/*.yaml") if "TEMPLATE" not in path.parts)
+
+
+def listed(config: Path) -> dict[str, Any]:
+    """What a variant's own file says."""
+    own = yaml.safe_load(config.read_text(encoding="utf-8"))
+    assert own.pop("base") == "../train.yaml"
+    return own
+
+
+def named(config: Path) -> Any:
+    """A test's parameter; one that must fail, and not pass unseen, while training knows no such option."""
+    unknown = sorted(set(listed(config)) - KNOWN) if config in TUNING else []
+    mark = pytest.mark.xfail(
+        bool(unknown), reason=f"training has no option {unknown} yet", raises=ValueError, strict=True
+    )
+    return pytest.param(config, id=str(config.relative_to(EGS2)), marks=mark)
+
+
+CONFIGS = [named(config) for config in [*sorted(EGS2.glob("*/slm1/conf/train*.yaml")), *TUNING]]
 
 
 @pytest.fixture
@@ -28,13 +51,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def parse(config: Path, folder: Path) -> argparse.Namespace:
     """The options of training with a configuration, on a small tokenizer."""
-    tasks = config.parent / "tasks.yaml"
+    tasks = next(parent / "tasks.yaml" for parent in config.parents if (parent / "tasks.yaml").is_file())
     tokenizer = write_tokenizer(folder / "ctc", load_tasks(tasks))
     options = ["--config", str(config), "--tasks", str(tasks), "--output_dir", str(folder), "--ngpu", "0"]
-    return HarmoniFuseTask.get_parser().parse_args([*options, "--tokenizer", tokenizer, "--ctc_tokenizer", tokenizer])
+    options += ["--tokenizer", tokenizer, "--ctc_tokenizer", tokenizer]
+    return parse_train_args(HarmoniFuseTask.get_parser(), options)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: str(path.relative_to(EGS2)))
+def differences(one: argparse.Namespace, other: argparse.Namespace) -> set[str]:
+    """Names of the options that differ."""
+    return {name for name, value in vars(one).items() if vars(other)[name] != value} - {"config"}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.usefixtures("hub")
 def test_a_committed_configuration_is_built_and_its_models_have_the_published_sizes(
     config: Path, tmp_path: Path
@@ -55,4 +84,36 @@ def test_a_committed_configuration_is_built_and_its_models_have_the_published_si
 
 
 def test_the_large_configurations_are_among_them() -> None:
-    assert {path.parts[-4] for path in CONFIGS} >= {"librispeech_iemocap", "librispeech", "iemocap"}
+    assert {config.values[0].parts[-4] for config in CONFIGS} >= {"librispeech_iemocap", "librispeech", "iemocap"}
+
+
+@pytest.mark.parametrize("config", [named(config) for config in TUNING])
+def test_a_variant_differs_from_its_base_in_just_what_it_lists(config: Path, tmp_path: Path) -> None:
+    base = parse(config.parents[1] / "train.yaml", tmp_path)
+    assert differences(parse(config, tmp_path), base) == set(listed(config))
+    assert config.read_text(encoding="utf-8").startswith("# ")  # says what it is
+
+
+@pytest.mark.parametrize("recipe", ["an4_crema_d", "mini"])
+def test_the_main_rows_differ_as_their_names_say(recipe: str, tmp_path: Path) -> None:
+    conf = EGS2 / recipe / "slm1/conf"
+    full, naive, prompt_only, asr, ser = (
+        parse(conf / name, tmp_path)
+        for name in (
+            "train.yaml",
+            *(f"tuning/{name}.yaml" for name in ("naive", "prompt_only", "asr_only", "ser_only")),
+        )
+    )
+    assert differences(naive, prompt_only) == {"task_order"}
+    assert differences(full, prompt_only) == {"layer_weights", "component_gate", "fusion"}
+    assert naive.component_gate is None and full.task_order == "interleaved"
+    assert (asr.task_pattern["ser"], ser.task_pattern["asr"]) == (0, 0)
+    assert asr.task_pattern["asr"] > 0 and ser.task_pattern["ser"] > 0
+
+
+def test_variants_have_one_home() -> None:
+    recipes = {path.parts[-5] for path in TUNING}
+    assert recipes == {"an4_crema_d", "mini"} and len(TUNING) == 2 * 20
+    for recipe in recipes:
+        link = EGS2 / recipe / "slm1/conf/tuning"
+        assert link.is_symlink() and link.resolve() == (EGS2 / "TEMPLATE/slm1/conf/tuning").resolve(strict=True)

@@ -131,7 +131,7 @@ def test_what_the_hub_refuses_ends_in_one_line(
     [
         ([], "no model is named; give USER/NAME or --config TRAIN.yaml"),
         (["wavlm"], "'wavlm': expected USER/NAME, such as microsoft/wavlm-large"),
-        (["--config", "nowhere.yaml"], "No such file or directory: 'nowhere.yaml'"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration; correct the path"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
