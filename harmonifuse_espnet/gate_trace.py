@@ -54,11 +54,11 @@ def trace_gate(
 ) -> GateTrace | None:
     """Ask the gate about one utterance, ``speech`` (N,) or (T, features); None for a model without a gate."""
     examples = {name: model.preprocess(utterance, {"speech": speech, "task": name}) for name in model.tasks}
-    gate = model.gate(examples[task])
-    if gate is None:
+    gates = {name: gate for name, example in examples.items() if (gate := model.gate(example)) is not None}
+    if task not in gates:
         return None
-    low, high = np.percentile(gate, (10, 90), axis=1)
-    means = {name: _rounded(model.gate(example).mean(1)) for name, example in examples.items()}
+    low, high = np.percentile(gates[task], (10, 90), axis=1)
+    means = {name: _rounded(gate.mean(1)) for name, gate in gates.items()}
     return GateTrace(
         utterance=utterance,
         task=task,
@@ -69,7 +69,7 @@ def trace_gate(
         low=_rounded(low),
         high=_rounded(high),
         others=means,
-        logmel=_spectrogram(speech, feats_type),
+        logmel=spectrogram(speech, feats_type),
     )
 
 
@@ -87,7 +87,11 @@ def read_gates(path: Path) -> list[GateTrace]:
         raise ValueError(f"{path}: not what decode writes ({error}); run stage 7 again") from error
 
 
-def _spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:
+def spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:
+    """Mel levels in whole decibels, a frame every ``LOGMEL_SHIFT``: ``speech`` (N,) or (T, features) -> T' x mel bins.
+
+    Empty for ``ssl``, whose dump holds an encoder's layers.
+    """
     if feats_type == "ssl":
         return []
     if feats_type == "fbank":  # 10 ms

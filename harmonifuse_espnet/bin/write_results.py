@@ -63,8 +63,6 @@ def main(cmd: Sequence[str] | None = None) -> None:
             prefix = f"{exp_dir.parent.name}_{exp_dir.name}" if args.folds else exp_dir.resolve().name
             shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scores)]
             parts += [picture_links(shown, out.parent)] if shown else []
-            if (exp_dir / "tensorboard").is_dir():
-                pictures.replace_pictures(exp_dir / "tensorboard", shown)
         text = "\n\n".join(parts) + "\n"
         write_files(out.parent, {out.name: text})
         print(text, end="")
@@ -83,8 +81,15 @@ def find_folds(pattern: str) -> list[Path]:
     return scored
 
 
-def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
-    """Draw an experiment's pictures into ``<exp_dir>/images`` and give each one's caption and file."""
+def draw(exp_dir: Path, scored: Sequence[Scored]) -> list[tuple[str, Path]]:
+    """Draw an experiment's pictures into ``<exp_dir>/images`` and its TensorBoard; returns captions and files."""
+    shown = list(_draw(exp_dir, scored))
+    if (exp_dir / "tensorboard").is_dir():
+        pictures.replace_pictures(exp_dir / "tensorboard", shown)
+    return shown
+
+
+def _draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
     tag, images = exp_dir.resolve().name, exp_dir / "images"
     if (exp_dir / "tensorboard").is_dir():
         path = images / "training_curves.png"

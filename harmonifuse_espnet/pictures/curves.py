@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -84,26 +85,26 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str,
     write_png(figure, path)
 
 
-def _looks(variants: Sequence[str], reference: str) -> dict[str, dict[str, object]]:
-    """Twenty colours, and again in other dashes; the reference black and thick, on top."""
-    colors, styles = colormaps["tab20"].colors, ("-", "--", ":")
-    # the ten strong colours before their ten pale shades
-    order = [*range(0, 20, 2), *range(1, 20, 2)]
-    others = [variant for variant in variants if variant != reference]
-    looks = {}
-    for number, variant in enumerate(others):
-        style = styles[number // 20 % len(styles)]
-        looks[variant] = {"color": colors[order[number % 20]], "linestyle": style, "linewidth": 1.2}
-    if reference in variants:
-        looks[reference] = {"color": "black", "linewidth": 2.0, "zorder": 3}
-    return {variant: looks[variant] for variant in variants}
+def _looks(variants: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:
+    """Twenty colours, and again in other dashes (60 in all); the reference black and thick, on top."""
+    strong_first = sorted(range(20), key=lambda number: number % 2)  # each has its pale shade beside it
+    colors = [colormaps["tab20"](number) for number in strong_first]
+    free = product(("-", "--", ":"), colors)
+    looks: dict[str, dict[str, Any]] = {}
+    for variant in variants:
+        if variant == reference:
+            looks[variant] = {"color": "black", "linewidth": 2.0, "zorder": 3}
+        else:
+            style, color = next(free)
+            looks[variant] = {"linestyle": style, "color": color, "linewidth": 1.2}
+    return looks
 
 
 def _tasks(curves: Curves) -> list[str]:
     return sorted(tag.removeprefix("acc_") for tag in curves["valid"] if tag.startswith("acc_"))
 
 
-def _plot(axes: Axes, curve: Curve, **look: object) -> None:
+def _plot(axes: Axes, curve: Curve, **look: Any) -> None:
     """One line; points too where a line would not be seen."""
     if curve:
         steps, values = zip(*sorted(curve.items()), strict=True)

@@ -67,6 +67,9 @@ def _draw_weights(figure: Figure, axes: Axes, rows: Mapping[str, Sequence[float]
 
 
 def _name_ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
-    slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, columns)) > LONG else {}
-    axes.set_xticks(range(len(columns)), columns, **slant)
+    axes.set_xticks(range(len(columns)), columns)
+    if max(map(len, columns)) > LONG:
+        axes.tick_params(axis="x", labelrotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)

@@ -37,8 +37,6 @@ def read_curves(tensorboard_dir: Path) -> Curves:
 def replace_pictures(tensorboard_dir: Path, shown: Iterable[tuple[str, Path]]) -> None:
     """Write PNG files, each a (caption, file), to the folder's ``pictures``, in the place of what is there.
 
-    Captions become tags, in which TensorBoard writes an underscore for a blank.
-
     Raises:
         OSError: if the folder cannot be written.
     """
