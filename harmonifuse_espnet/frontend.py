@@ -2,7 +2,7 @@
 
 All share one interface, with those of ``pretrained_encoder.py`` and ``whisper.py``: ``forward(speech, lengths) ->
 (states, lengths)`` with ``states`` an iterable of L tensors (B, T, D) that may be run through once, and the attributes
-``num_layers`` (L) and ``hidden_size`` (D).
+``num_layers`` (L), ``hidden_size`` (D) and ``frame_shift``, the seconds from one of the T frames to the next.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class LogMelFrontend(nn.Module):
         (2, torch.Size([1, 26, 32]), tensor([26]))
     """
 
+    frame_shift = 0.04
+
     def __init__(
         self,
         n_mels: int = 80,
@@ -103,6 +105,8 @@ class LogMelFrontend(nn.Module):
 
 class PrecomputedFrontend(nn.Module):
     """The layers of a frozen encoder as stage 3 dumped them (``--feats_type ssl``): (B, T, L * D) -> L x (B, T, D)."""
+
+    frame_shift = 0.02  # of all encoders that stage 3 runs
 
     def __init__(self, num_layers: int, hidden_size: int) -> None:
         super().__init__()

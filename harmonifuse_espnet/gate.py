@@ -20,6 +20,10 @@ class Projection(nn.Module):
         super().__init__()
         self.linguistic = nn.Linear(input_size, output_size)
 
+    def gate(self, hidden: Tensor, query: Tensor, task: Tensor) -> Tensor | None:
+        """None for ``hidden`` (B, T, D), ``query`` (B, V), ``task`` (B,): there is nothing to mix."""
+        return None
+
     def forward(self, hidden: Tensor, lengths: Tensor, query: Tensor, task: Tensor) -> Tensor:
         """``hidden`` (B, T, D), ``lengths`` (B,), ``query`` (B, V), ``task`` (B,) -> (B, T, C)."""
         return self.linguistic(hidden)

@@ -35,6 +35,8 @@ class PretrainedFrontend(Pretrained):
             is inside it.
     """
 
+    frame_shift = 0.02
+
     def __init__(
         self,
         encoder: Any,

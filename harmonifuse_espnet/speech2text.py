@@ -14,6 +14,7 @@ from torch import Tensor
 from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio, resample
 from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.generation import generate_text, label_log_probs
+from harmonifuse_espnet.layer_weights import weighted_sum
 from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
@@ -156,3 +157,12 @@ class Speech2Text:
             "layer_weights": self.model.layer_weights(query, index)[0].tolist(),
             "fusion_weights": self.model.fusion.weights(query, index)[0].tolist(),
         }
+
+    @torch.no_grad()
+    def gate(self, example: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The component gate on one preprocessed utterance: (T, C) in 0 to 1; None for a model without one."""
+        one = {name: value.to(self.device) for name, value in collate([("speech", example)])[1].items()}
+        query, task = self.model.decoder.embed(one["prompt"]).mean(1), one["task"][:, 0]
+        states, _ = self.model.frontend(one["speech"], one["speech_lengths"])
+        gate = self.model.gate.gate(weighted_sum(states, self.model.layer_weights(query, task)), query, task)
+        return None if gate is None else gate[0].float().cpu().numpy()

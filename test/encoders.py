@@ -30,6 +30,7 @@ def check_batch_invariant(frontend: nn.Module) -> None:
             alone, count = frontend(speech[row : row + 1, :size], lengths[row : row + 1])
             alone = list(alone)
             assert count.tolist() == [frames[row]] and len(alone) == len(states) == frontend.num_layers
+            assert abs(int(count) * frontend.frame_shift - size / 16000) < 1.5 * frontend.frame_shift
             for together, single in zip(states, alone, strict=True):
                 assert single.shape == (1, count, frontend.hidden_size)
                 torch.testing.assert_close(together[row, : int(count)], single[0], atol=1e-5, rtol=0)

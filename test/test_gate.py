@@ -56,6 +56,8 @@ def test_no_gate_is_one_projection() -> None:
     module = gate(Projection)
     torch.testing.assert_close(module(*arguments()), module.linguistic(arguments()[0]))
     assert len(list(module.parameters())) == 2
+    hidden, _, query, task = arguments()
+    assert module.gate(hidden, query, task) is None
 
 
 def test_the_prompt_moves_the_gate_and_the_task_does_not() -> None:

@@ -12,6 +12,7 @@ import torch
 from tiny import TABLE, Recipe, noise
 
 from harmonifuse_espnet.bin import pack
+from harmonifuse_espnet.gate import utterance_stats
 from harmonifuse_espnet.generation import generate_text
 from harmonifuse_espnet.preprocessor import collate
 from harmonifuse_espnet.speech2text import Speech2Text
@@ -115,6 +116,22 @@ def test_selection_tells_what_each_task_weighs(model: Speech2Text) -> None:
         assert sum(weights["layer_weights"]) == pytest.approx(1) == sum(weights["fusion_weights"])
         assert weights["fusion_weights"][2] > 0.99  # one epoch leaves it near where it starts
     assert chosen["asr"]["layer_weights"] != chosen["ser"]["layer_weights"]
+
+
+def test_the_gate_is_what_mixed_the_two_projections(model: Speech2Text) -> None:
+    seen: list[Any] = []
+    handle = model.model.gate.register_forward_hook(lambda gate, inputs, output: seen.append((inputs, output)))
+    for task in TABLE:
+        example = model.preprocess("u", {"speech": noise(9000), "task": task})
+        model.answer_batch(collate([("u", example)])[1])
+        (hidden, lengths, _, _), mixed = seen[-1]
+        g, stats = torch.from_numpy(model.gate(example)), utterance_stats(hidden, lengths)
+        with torch.no_grad():
+            paralinguistic = model.model.gate.paralinguistic(hidden) + model.model.gate.paralinguistic_stats(stats)
+            torch.testing.assert_close(g * model.model.gate.linguistic(hidden) + (1 - g) * paralinguistic, mixed)
+        assert len(g) * model.model.frontend.frame_shift == pytest.approx(9000 / 16000, abs=0.04)
+    handle.remove()
+    assert len(seen) == len(TABLE)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 4000), (1, 4000), ()])

@@ -19,6 +19,7 @@ from harmonifuse_espnet.bin import score
 from harmonifuse_espnet.bin.train import get_parser
 from harmonifuse_espnet.fusion import LastLayerFusion, LayerFusion
 from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate
+from harmonifuse_espnet.gate_trace import read_gates
 from harmonifuse_espnet.layer_weights import (
     LastWeights,
     PerTaskWeights,
@@ -212,6 +213,9 @@ def test_a_model_trained_on_dumped_layers_hears_the_waveform_alike(tmp_path: Pat
     rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (dumped, heard)]
     for one, other in zip(*rows, strict=True):
         assert one["id"] == other["id"] and one["probs"] == pytest.approx(other["probs"], abs=1e-5)
+    for trace, other_trace in zip(read_gates(dumped / "gate.json"), read_gates(heard / "gate.json"), strict=True):
+        assert (trace.utterance, trace.frame_shift) == (other_trace.utterance, other_trace.frame_shift)
+        assert trace.mean == pytest.approx(other_trace.mean, abs=2e-4) and not trace.logmel and other_trace.logmel
 
 
 def test_freezing_groups_and_accumulation_hold_in_training_and_after(

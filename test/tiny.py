@@ -195,6 +195,20 @@ def write_dump(folder: Path, answers: Mapping[str, tuple[str, str]], start: int 
     return folder
 
 
+def write_events(folder: Path, values: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """A TensorBoard folder: tag -> (step, value) in the order in which they were written."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    writer = EventFileWriter(str(folder))
+    for tag, curve in values.items():
+        for step, value in curve:
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            writer.add_event(Event(wall_time=0.0, step=step, summary=summary))
+    writer.close()
+
+
 def answers_for(table: Mapping[str, Any], count: int, prefix: str) -> dict[str, tuple[str, str]]:
     """``count`` utterances of each task of a table, with answers that it knows."""
     words = ["ONE", "TWO", "THREE FOUR", "ONE TWO"]

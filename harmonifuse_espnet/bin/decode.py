@@ -1,8 +1,8 @@
 """Stage 7: a trained model's answers to every utterance of a dump folder.
 
 Writes `text` (transcripts, labels), `ctc_text` (the CTC head's greedy path, for tasks that answer with text),
-`label_probs.jsonl` (every label's probability) and `selection.json` (the layers that each task selects). A call that
-was killed goes on where it was.
+`label_probs.jsonl` (every label's probability), `selection.json` (the layers that each task selects) and `gate.json`
+(what the component gate does in one utterance of each task). A call that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.corpora.datadir import format_table, read_table
 from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
 from harmonifuse_espnet.progress import progress
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def main(cmd: Sequence[str] | None = None) -> None:
                     done[utterance] = answer
                     partial.write(json.dumps({"id": utterance, **answer}) + "\n")
                 partial.flush()
-        _write(out_dir, {utterance: done[utterance] for utterance in speech}, model, sorted(set(tasks.values())))
+        gates = [
+            trace_gate(model, key, task, _load(speech[key], args.feats_type), args.feats_type, done[key]["text"])
+            for task, key in _typical(by_length, tasks).items()
+        ]
+        _write(out_dir, {key: done[key] for key in speech}, model, sorted(set(tasks.values())), gates)
         print(f"{out_dir}: {len(speech)} answers")
 
 
@@ -137,7 +142,21 @@ def _load(location: str, feats_type: str) -> np.ndarray:
     return kaldiio.load_mat(location)
 
 
-def _write(out_dir: Path, answers: Mapping[str, Mapping[str, Any]], model: Speech2Text, tasks: Sequence[str]) -> None:
+def _typical(by_length: Iterable[str], tasks: Mapping[str, str]) -> dict[str, str]:
+    """Task -> its utterance of median length."""
+    asked: dict[str, list[str]] = {}
+    for utterance in by_length:
+        asked.setdefault(tasks[utterance], []).append(utterance)
+    return {task: utterances[len(utterances) // 2] for task, utterances in sorted(asked.items())}
+
+
+def _write(
+    out_dir: Path,
+    answers: Mapping[str, Mapping[str, Any]],
+    model: Speech2Text,
+    tasks: Sequence[str],
+    gates: Sequence[GateTrace | None],
+) -> None:
     contents = {
         "selection.json": json.dumps(
             {**model.parameters(), "tasks": {task: model.selection(task) for task in tasks}}, indent=1
@@ -152,6 +171,9 @@ def _write(out_dir: Path, answers: Mapping[str, Mapping[str, Any]], model: Speec
     if probs:
         lines = [json.dumps({"id": utterance, "probs": row}) for utterance, row in probs.items()]
         contents["label_probs.jsonl"] = "\n".join(lines) + "\n"
+    traces = [asdict(gate) for gate in gates if gate is not None]
+    if traces:
+        contents["gate.json"] = json.dumps(traces) + "\n"
     write_files(out_dir, contents)
     (out_dir / PARTIAL).unlink()
 

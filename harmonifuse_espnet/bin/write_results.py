@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from harmonifuse_espnet import pictures
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.gate_trace import GateTrace, read_gates
 from harmonifuse_espnet.results import Scored, environment, experiment, mean_of_folds, picture_links, read_scores
 
 LAYERS = (("speech encoder", "layer_weights"), ("language model", "fusion_weights"))
+ALIKE = 0.005  # weights differ by less than the picture's two decimals show
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,8 +81,15 @@ def find_folds(pattern: str) -> list[Path]:
     return scored
 
 
-def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
-    """Draw an experiment's pictures into ``<exp_dir>/images`` and give each one's caption and file."""
+def draw(exp_dir: Path, scored: Sequence[Scored]) -> list[tuple[str, Path]]:
+    """Draw an experiment's pictures into ``<exp_dir>/images`` and its TensorBoard; returns captions and files."""
+    shown = list(_draw(exp_dir, scored))
+    if (exp_dir / "tensorboard").is_dir():
+        pictures.replace_pictures(exp_dir / "tensorboard", shown)
+    return shown
+
+
+def _draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
     tag, images = exp_dir.resolve().name, exp_dir / "images"
     if (exp_dir / "tensorboard").is_dir():
         path = images / "training_curves.png"
@@ -89,27 +99,62 @@ def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
         for task, entry in one.tasks.items():
             if entry["answer"] == "label":
                 score, path = entry["scores"]["llm"], images / f"confusion_{task}_{one.decode}_{one.test_set}.png"
-                pictures.draw_confusion(score["labels"], score["confusion"], f"{task} on {one.name}", path)
+                pictures.draw_confusion(
+                    score["labels"], score["confusion"], f"{task} on {one.test_set}\n{one.decode}", path
+                )
                 yield f"confusion matrix of {task} on {one.name}", path
     for decode in sorted({one.decode for one in scored}):
-        weights = layer_weights([one for one in scored if one.decode == decode])
+        sets = [one for one in scored if one.decode == decode]
+        weights, gates = layer_weights(sets), component_gates(exp_dir, sets)
         if weights:
             path = images / f"layer_weights_{decode}.png"
-            pictures.draw_layer_weights(weights, f"weights of the layers by task\n{tag}\n{decode}", path)
-            yield f"layer weights by task in {decode}", path
+            pictures.draw_layer_weights(weights, f"weights of the layers by task and prompt\n{tag}\n{decode}", path)
+            yield f"layer weights by task and prompt in {decode}", path
+        if gates:
+            path = images / f"gate_{decode}.png"
+            pictures.draw_gates(gates, f"component gate\n{tag}\n{decode}", path)
+            yield f"component gate over time in {decode}", path
 
 
 def layer_weights(scored: Sequence[Scored]) -> dict[str, dict[str, list[float]]]:
-    """What is weighted -> task -> weights; a task that weighs differently on two test sets has a row for each."""
+    """What is weighted -> row -> weights.
+
+    A task has a row for each wording of its prompt, or one where they weigh alike; one that weighs differently on two
+    test sets has its rows for each.
+    """
     weights: dict[str, dict[str, list[float]]] = {}
     for title, key in LAYERS:
         rows: dict[str, list[float]] = {}
         for one in scored:
             for task, entry in one.selection.items():
-                if entry.get(key) and rows.get(task) != entry[key]:
-                    rows[task if task not in rows else f"{task}, {one.test_set}"] = entry[key]
+                for row, layers in wording_rows(task, entry, key).items():
+                    if rows.get(row) != layers:
+                        rows[row if row not in rows else f"{row}, {one.test_set}"] = layers
         weights |= {title: rows} if rows else {}
     return weights
+
+
+def wording_rows(task: str, entry: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+    """One task's rows from its entry in ``selection.json``, which lacks ``wordings`` in older files."""
+    if not entry.get(key):
+        return {}
+    wordings = {wording: weights[key] for wording, weights in entry.get("wordings", {}).items()}
+    if all(abs(a - b) < ALIKE for weights in wordings.values() for a, b in zip(weights, entry[key], strict=True)):
+        return {task: entry[key]}
+    held_out = entry.get("held_out", ())
+    return {
+        f"{task}: {wording}{' (held out)' if wording in held_out else ''}": weights
+        for wording, weights in wordings.items()
+    }
+
+
+def component_gates(exp_dir: Path, scored: Sequence[Scored]) -> list[GateTrace]:
+    """The gate in one utterance of each task: of the first test set that has the task."""
+    traces: dict[str, GateTrace] = {}
+    for one in scored:
+        for trace in read_gates(exp_dir / one.decode / one.test_set / "gate.json"):
+            traces.setdefault(trace.task, trace)
+    return list(traces.values())
 
 
 def _copy_beside(picture: Path, prefix: str, out: Path) -> Path:

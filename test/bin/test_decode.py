@@ -13,9 +13,10 @@ from tiny import TABLE, Recipe
 
 from harmonifuse_espnet.bin.decode import PARTIAL, main
 from harmonifuse_espnet.corpora.datadir import read_table
+from harmonifuse_espnet.gate_trace import read_gates
 from harmonifuse_espnet.speech2text import Speech2Text
 
-FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json"}
+FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json", "gate.json"}
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +90,29 @@ def test_every_utterance_is_answered_in_the_form_of_its_task(recipe: Recipe, who
         assert sum(selection[task]["fusion_weights"]) == pytest.approx(1)
 
 
+def test_the_gate_is_kept_for_the_utterance_of_median_length_of_each_task(recipe: Recipe, whole: Path) -> None:
+    lengths = {key: int(length) for key, length in read_table(recipe.folder / "test/utt2num_samples").items()}
+    text, traces = read_table(whole / "text", allow_empty=True), read_gates(whole / "gate.json")
+    assert [trace.task for trace in traces] == list(TABLE)
+    for trace in traces:
+        asked = sorted((key for key in lengths if f"_{trace.task}_" in key), key=lambda key: lengths[key])
+        assert trace.utterance == asked[1] and len(asked) == 3
+        assert (trace.prompt, trace.answer) == (TABLE[trace.task]["prompts"][0], text[trace.utterance])
+        assert set(trace.others) == set(TABLE) - {trace.task} and trace.others.popitem()[1] != trace.mean
+        assert len(trace.logmel) == lengths[trace.utterance] // 320 + 1  # 20 ms
+        assert abs(len(trace.mean) * trace.frame_shift - lengths[trace.utterance] / 16000) < 0.05
+        assert all(0 < low <= high < 1 for low, high in zip(trace.low, trace.high, strict=True))
+
+
+def test_a_model_without_a_gate_has_no_file_of_it(recipe: Recipe) -> None:
+    out = recipe.decode(recipe.train("ungated", component_gate="none"), recipe.folder / "no_gate")
+    assert set(contents(out)) == FILES - {"gate.json"}
+
+
 @pytest.mark.parametrize("size", [1, 16])
 def test_answers_do_not_depend_on_the_batch(recipe: Recipe, experiment: Path, whole: Path, size: int) -> None:
     out = recipe.decode(experiment, recipe.folder / f"batch{size}", "--batch_size", str(size))
-    for name in ("text", "ctc_text", "selection.json"):
+    for name in ("text", "ctc_text", "selection.json", "gate.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (out, whole)]
     for one, other in zip(*rows, strict=True):

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import write_events
 
-from harmonifuse_espnet.bin.write_results import layer_weights, main
+from harmonifuse_espnet.bin.write_results import component_gates, layer_weights, main
+from harmonifuse_espnet.gate_trace import GateTrace
 from harmonifuse_espnet.metrics import label_scores, text_scores
-from harmonifuse_espnet.pictures import draw_training_curves, read_curves
 from harmonifuse_espnet.results import Scored
 
 ASR = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
 SER = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])
+GATE = GateTrace("a", "asr", "WRITE", "ONE TOO", 0.04, [0.5, 0.6], [0.1, 0.1], [0.9, 0.9], {}, [[-9, -90], [-5, -50]])
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def write_events(folder: Path, values: dict[str, list[tuple[int, float]]]) -> None:
-    writer = EventFileWriter(str(folder))
-    for tag, curve in values.items():
-        for step, value in curve:
-            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            writer.add_event(Event(wall_time=0.0, step=step, summary=summary))
-    writer.close()
 
 
 @pytest.fixture
@@ -51,6 +44,8 @@ def exp_dir(tmp_path: Path) -> Path:
     )
     weights = {task: {"layer_weights": [0.1, 0.9], "fusion_weights": [0.5, 0.5]} for task in ("asr", "ser")}
     (folder / "selection.json").write_text(json.dumps({"parameters": 10, "trained_parameters": 7, "tasks": weights}))
+    gates = [asdict(GATE), asdict(replace(GATE, task="ser"))]
+    (folder / "gate.json").write_text(json.dumps(gates))
     return exp_dir
 
 
@@ -65,11 +60,31 @@ def test_results_and_pictures_are_written_and_linked(
     assert "[conf/train.yaml](conf/train.yaml)" in text
     assert str(tmp_path) not in text
     links = re.findall(r"!\[.+\]\((.+)\)", text)
-    drawn = ["training_curves.png", "confusion_ser_decode_greedy_test.png", "layer_weights_decode_greedy.png"]
+    drawn = ["training_curves.png", "confusion_ser_decode_greedy_test.png"]
+    drawn += ["layer_weights_decode_greedy.png", "gate_decode_greedy.png"]
     assert links == [f"images/slm_{name}" for name in drawn]
     for name in drawn:
         assert (tmp_path / "images" / f"slm_{name}").read_bytes() == (exp_dir / "images" / name).read_bytes()
         assert (exp_dir / "images" / name).read_bytes().startswith(PNG)
+
+
+def test_the_pictures_are_in_tensorboard_once(exp_dir: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
+    captions = re.findall(r"!\[(.+)\]", (tmp_path / "RESULTS.md").read_text())
+    folder = exp_dir / "tensorboard" / "pictures"
+    tags = EventAccumulator(str(folder)).Reload().Tags()["images"]
+    assert sorted(tags) == sorted(captions) and len(tags) == 4
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_an_experiment_without_tensorboard_or_gate_has_neither(exp_dir: Path, tmp_path: Path) -> None:
+    shutil.rmtree(exp_dir / "tensorboard")
+    (exp_dir / "decode_greedy" / "test" / "gate.json").unlink()
+    main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
+    assert not (exp_dir / "tensorboard").exists()
+    drawn = {"slm_confusion_ser_decode_greedy_test.png", "slm_layer_weights_decode_greedy.png"}
+    assert {path.name for path in (tmp_path / "images").iterdir()} == drawn
 
 
 def test_the_same_bytes_again_but_for_the_date(exp_dir: Path, tmp_path: Path) -> None:
@@ -130,18 +145,6 @@ def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "RESULTS.md").exists()
 
 
-def test_curves_are_epoch_ends_the_last_value_counts_and_nan_is_left_out(exp_dir: Path) -> None:
-    curves = read_curves(exp_dir / "tensorboard")
-    assert curves["train"]["loss_asr"] == {100: 4.0, 200: 2.0}
-    assert curves["train"]["acc_asr"] == {100: 0.5}
-    assert curves["valid"]["loss_asr"] == {100: 4.5, 200: 2.5}
-
-
-def test_a_log_without_tasks_has_no_curves(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no curve to draw; the TensorBoard log has loss"):
-        draw_training_curves({"train": {}, "valid": {"loss": {1: 1.0}}}, "title", tmp_path / "a.png")
-
-
 def test_a_task_has_one_row_unless_its_weights_differ_by_test_set() -> None:
     def scored(test_set: str, weights: list[float]) -> Scored:
         return Scored("decode", test_set, {}, {"asr": {"layer_weights": weights, "fusion_weights": None}})
@@ -151,3 +154,29 @@ def test_a_task_has_one_row_unless_its_weights_differ_by_test_set() -> None:
     other = layer_weights([scored("dev", [0.2, 0.8]), scored("test", [0.5, 0.5])])
     assert other == {"speech encoder": {"asr": [0.2, 0.8], "asr, test": [0.5, 0.5]}}
     assert layer_weights([Scored("decode", "dev", {}, {})]) == {}
+
+
+def test_a_task_has_a_row_for_each_wording_unless_all_weigh_alike() -> None:
+    def weights(encoder: float, lm: float) -> dict[str, list[float]]:
+        return {"layer_weights": [encoder, 1 - encoder], "fusion_weights": [lm, 1 - lm]}
+
+    entry = {
+        **weights(0.2, 0.3),
+        "wordings": {"WRITE": weights(0.2, 0.3), "HEAR": weights(0.2001, 0.4), "TYPE": weights(0.2, 0.5)},
+        "held_out": ["TYPE"],
+    }
+    assert layer_weights(
+        [Scored("decode", "dev", {}, {"asr": entry}), Scored("decode", "test", {}, {"asr": entry})]
+    ) == {
+        "speech encoder": {"asr": [0.2, 0.8]},
+        "language model": {"asr: WRITE": [0.3, 0.7], "asr: HEAR": [0.4, 0.6], "asr: TYPE (held out)": [0.5, 0.5]},
+    }
+
+
+def test_each_task_shows_the_gate_of_the_first_test_set_that_has_it(tmp_path: Path) -> None:
+    sets = {"a": [GATE], "b": [replace(GATE, utterance="later"), replace(GATE, task="ser")], "c": []}
+    for name, traces in sets.items():
+        (tmp_path / "decode" / name).mkdir(parents=True)
+        (tmp_path / "decode" / name / "gate.json").write_text(json.dumps([asdict(trace) for trace in traces]))
+    found = component_gates(tmp_path, [Scored("decode", name, {}, {}) for name in [*sets, "d"]])
+    assert [(trace.task, trace.utterance) for trace in found] == [("asr", "a"), ("ser", "a")]
