@@ -80,14 +80,12 @@ class CTCForward:
 
         After itself a unit begins only where a blank was between. Unit 0 never begins.
         """
-        before = torch.where(
-            units == prefixes.last, prefixes.blank[:-1], torch.logaddexp(prefixes.blank[:-1], prefixes.unit[:-1])
-        )
-        return before + self._emitted(prefixes.utterance, units)
+        return self._before(prefixes, units) + self._emitted(prefixes.utterance, units)
 
     def extend(self, prefixes: Prefixes, units: Tensor) -> Prefixes:
         """Append ``units`` (X,)."""
-        starts, emitted = self.starts(prefixes, units), self._emitted(prefixes.utterance, units)
+        emitted = self._emitted(prefixes.utterance, units)
+        starts = self._before(prefixes, units) + emitted
         rest = self._blank(prefixes.utterance)
         unit = torch.full_like(prefixes.unit, NEVER)
         blank = torch.full_like(prefixes.blank, NEVER)
@@ -103,6 +101,11 @@ class CTCForward:
             if len(rows):
                 prefixes = prefixes.replaced(rows, self.extend(prefixes[rows], column[rows]))
         return prefixes
+
+    def _before(self, prefixes: Prefixes, units: Tensor) -> Tensor:
+        """That the prefix has been said before each frame, ready for the unit (T, X)."""
+        blank, unit = prefixes.blank[:-1], prefixes.unit[:-1]
+        return torch.where(units == prefixes.last, blank, torch.logaddexp(blank, unit))
 
     def _emitted(self, utterance: Tensor, units: Tensor) -> Tensor:
         log_probs = self.log_probs[:, utterance, units].double()
@@ -128,6 +131,9 @@ class CTCPrefixScores(LogitsProcessor):
         candidates: CTC judges this many of each row's tokens, the language model's best; the others are left out, as
             by ESPnet's pre-beam.
     """
+
+    _rows: dict[tuple[int, ...], int]  # (utterance, tokens) -> its row in the last call
+    _prefixes: Prefixes  # of these rows
 
     def __init__(
         self,
