@@ -3,7 +3,8 @@
 Read in the order of the data: ``corpora``, ``audio``, ``features``, ``tokenizer``, ``preprocessor``, ``iterator``;
 ``frontend`` (from scratch), ``pretrained_encoder`` and ``whisper``, ``layer_weights``, ``gate``, ``connector``,
 ``splice``, ``decoder``, ``fusion``, and ``model``, which joins them; ``ctc_spelling``, ``ctc_prefix``,
-``generation``, ``speech2text``, ``metrics``, ``results``. ``task`` hands all of it to ESPnet's trainer; ``memory`` and ``budget`` foretell what that will take.
+``generation``, ``speech2text``, ``metrics``, ``results``. ``task`` hands all of it to ESPnet's trainer; ``memory``
+and ``budget`` foretell what that will take.
 
 Shape letters, the same in every docstring:
     B batch, N samples, T encoder frames, D encoder width, L encoder layers, C width after the gate,
