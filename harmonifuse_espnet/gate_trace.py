@@ -50,10 +50,20 @@ class GateTrace:
 
 
 def trace_gate(
-    model: Speech2Text, utterance: str, task: str, speech: np.ndarray, feats_type: str, answer: str
+    model: Speech2Text,
+    utterance: str,
+    task: str,
+    speech: np.ndarray,
+    feats_type: str,
+    answer: str,
+    prompt: str | None = None,
 ) -> GateTrace | None:
-    """Ask the gate about one utterance, ``speech`` (N,) or (T, features); None for a model without a gate."""
-    examples = {name: model.preprocess(utterance, {"speech": speech, "task": name}) for name in model.tasks}
+    """Ask the gate about one utterance, ``speech`` (N,) or (T, features), by a wording or the task's first one.
+
+    Other tasks are asked by their first wording. None for a model without a gate.
+    """
+    asked = {name: prompt if name == task else None for name in model.tasks}
+    examples = {name: model.example(utterance, speech, name, wording) for name, wording in asked.items()}
     gates = {name: gate for name, example in examples.items() if (gate := model.gate(example)) is not None}
     if task not in gates:
         return None

@@ -58,8 +58,35 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(logits=decoder.head(fused), past_key_values=cache)
 
 
+class LoopGuard(LogitsProcessor):
+    """Keeps an answer from running in circles: no sequence of tokens comes more than ``max_repeats`` times in a row.
+
+    For answers that only the language model judges; CTC needs no guard, as it has to hear every repetition.
+
+    Args:
+        max_repeats: How often the same may be said, as in TWO TWO TWO.
+        max_loop: The longest sequence that is watched, in tokens.
+    """
+
+    def __init__(self, max_repeats: int = 4, max_loop: int = 8) -> None:
+        self.max_repeats, self.max_loop = max_repeats, max_loop
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, -inf for once too often."""
+        scores = scores.clone()
+        for size in range(1, self.max_loop + 1):
+            tail = input_ids[:, -(size * (self.max_repeats + 1) - 1) :]
+            if tail.size(1) < size * (self.max_repeats + 1) - 1:
+                break
+            (looping,) = torch.nonzero((tail[:, size:] == tail[:, :-size]).all(1), as_tuple=True)
+            scores[looping, tail[looping, -size]] = -torch.inf
+        return scores
+
+
 class OwnLimits(LogitsProcessor):
     """Ends each answer after its own number of tokens; under a common limit the batch would decide between beams.
+
+    An answer never runs past what the audio's length allows.
 
     Args:
         limits: The most tokens of each utterance's answer (B,), without the end of sequence.
@@ -89,7 +116,8 @@ def generate_text(
         task: (B,).
         eos_id: Token that ends an answer.
         max_ratio: An answer has at most this many tokens for each connector frame of its utterance, and at least one.
-            The limit is each utterance's own, so that it does not depend on the batch.
+            The limit is each utterance's own, so that it does not depend on the batch. At 1, the default, an answer
+            is as long as CTC could write in these frames, several times what is ever said in 40 ms each.
         options: Of Hugging Face's ``generate``: ``num_beams``, ``repetition_penalty``, ``logits_processor``, ...
     """
     prefix = model.splice_prefix(heard)

@@ -5,6 +5,7 @@ The table is a YAML mapping, one entry a task; a new task needs an entry here an
     asr:
       answer: text
       prompts: [TRANSCRIBE THE SPEECH, WRITE DOWN THE WORDS]
+      held_out_prompts: [WRITE DOWN THE SPEECH]
     ser:
       answer: label
       labels: {ang: ANGRY, hap: HAPPY, neu: NEUTRAL, sad: SAD}
@@ -21,6 +22,7 @@ from typing import Any
 import yaml
 
 ANSWER_KINDS = ("text", "label")
+KEYS = {"answer", "held_out_prompts", "labels", "prompts"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class SpeechTask:
         prompts: The wordings of its prompt. Training draws one at random, decoding takes the first.
         answer: ``text`` (free text, scored by WER and CER) or ``label`` (one of ``labels``, scored by WA, UA, F1).
         labels: For ``label``: the label as written in the data -> the words that the language model says.
+        held_out_prompts: Wordings that training never draws, to test whether the task is understood in other words.
     """
 
     name: str
@@ -40,6 +43,7 @@ class SpeechTask:
     prompts: tuple[str, ...]
     answer: str
     labels: Mapping[str, str]
+    held_out_prompts: tuple[str, ...] = ()
 
     def words(self, answer: str, where: str = "text") -> str:
         """The words that the language model has to say for an answer as the data write it.
@@ -71,8 +75,8 @@ def build_tasks(table: Mapping[str, Any]) -> Tasks:
     """The tasks of a table that has been read from YAML, in the table's order.
 
     Raises:
-        ValueError: if a task lacks prompts, has an unknown answer kind, or is a label task without two labels or
-            with two labels that say the same words.
+        ValueError: if a task lacks prompts, has an unknown answer kind, holds out a wording that is empty or trained,
+            or is a label task without two labels or with two labels that say the same words.
     """
     if not isinstance(table, Mapping) or not table:
         raise ValueError(f"the table of tasks must be a mapping of task names, got {table!r}")
@@ -97,12 +101,19 @@ def load_tasks(path: str | Path) -> dict[str, Any]:
 def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
     if not isinstance(entry, Mapping):
         raise ValueError(f"task '{name}' must be a mapping with answer and prompts, got {entry!r}")
-    unknown = set(entry) - {"prompts", "answer", "labels"}
+    unknown = set(entry) - KEYS
     if unknown:
-        raise ValueError(f"task '{name}' has unknown keys {sorted(unknown)}; known are answer, labels, prompts")
+        raise ValueError(f"task '{name}' has unknown keys {sorted(unknown)}; known are {', '.join(sorted(KEYS))}")
     prompts = tuple(str(prompt) for prompt in entry.get("prompts") or ())
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ValueError(f"task '{name}' has no prompts; give at least one wording under 'prompts'")
+    held_out = tuple(str(prompt) for prompt in entry.get("held_out_prompts") or ())
+    for prompt in held_out:
+        if not prompt.strip() or prompt in prompts:
+            raise ValueError(
+                f"task '{name}' holds out the wording {prompt!r}, which is {'trained' if prompt.strip() else 'empty'}; "
+                "reword it or take it out of 'held_out_prompts'"
+            )
     answer = entry.get("answer")
     if answer not in ANSWER_KINDS:
         raise ValueError(f"task '{name}' has answer kind {answer!r}; known are {', '.join(ANSWER_KINDS)}")
@@ -113,7 +124,7 @@ def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
         )
     if len(set(labels.values())) < len(labels):
         raise ValueError(f"task '{name}' has labels that say the same words: {labels}")
-    return SpeechTask(name, index, prompts, answer, labels)
+    return SpeechTask(name, index, prompts, answer, labels, held_out)
 
 
 def _labels(labels: Any) -> dict[str, str]:

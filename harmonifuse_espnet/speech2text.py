@@ -10,15 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import LogitsProcessor
 
 from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio, resample
 from harmonifuse_espnet.connector import CTCHead
-from harmonifuse_espnet.generation import generate_text, label_log_probs
+from harmonifuse_espnet.ctc_prefix import CTCPrefixScores
+from harmonifuse_espnet.ctc_spelling import spell_tokens
+from harmonifuse_espnet.generation import LoopGuard, generate_text, label_log_probs
 from harmonifuse_espnet.layer_weights import weighted_sum
 from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
 from harmonifuse_espnet.tokenizer import load_tokenizer
+
+# Arguments of Hugging Face's generate -> the option here that decides about them.
+DECIDED = {
+    "num_beams": "beam_size",
+    "length_penalty": "length_penalty",
+    "max_length": "max_length_ratio",
+    "max_new_tokens": "max_length_ratio",
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,16 @@ class Speech2Text:
         train_config: ``config.yaml`` of the experiment.
         model_file: Its checkpoint.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+        beam_size: Hypotheses that the search for a text keeps; 1 is greedy search.
+        ctc_weight: Share of the CTC prefix scores in the search, from 0, the language model alone, to 1.
+        length_penalty: A hypothesis has the sum of its tokens' scores over their number to this power: 0 leaves the
+            sum, 1 takes the mean, which favours longer answers.
         max_length_ratio: The most tokens of an answer for each connector frame.
-        generate: Arguments of Hugging Face's ``generate``, such as ``{"num_beams": 4}``; greedy search by default.
+        generate: More arguments of Hugging Face's ``generate``, such as ``{"repetition_penalty": 1.2}``.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if an option of the search is out of its range, or CTC is to take part and cannot.
 
     Example::
 
@@ -57,11 +76,15 @@ class Speech2Text:
         train_config: str | Path,
         model_file: str | Path,
         device: str = "cpu",
+        beam_size: int = 1,
+        ctc_weight: float = 0.0,
+        length_penalty: float = 0.0,
         max_length_ratio: float = 1.0,
         generate: Mapping[str, Any] | None = None,
     ) -> None:
         from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
 
+        check_search(beam_size, ctc_weight, max_length_ratio, generate or {})
         for path in (train_config, model_file):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"{path}: no such file; stage 6 (training) makes it")
@@ -71,7 +94,17 @@ class Speech2Text:
         self.tokenizer = language_tokenizer(args)
         self.ctc_tokenizer = load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else self.tokenizer
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
-        self.max_length_ratio, self.generate = max_length_ratio, dict(generate or {})
+        self.max_length_ratio, self.generate = max_length_ratio, {**(generate or {}), "num_beams": beam_size}
+        if beam_size > 1:
+            self.generate["length_penalty"] = float(length_penalty)
+        self.ctc_weight, self.spelling = ctc_weight, None
+        if ctc_weight > 0 and self.model.ctc is None:
+            raise ValueError(
+                f"ctc_weight is {ctc_weight}, but {train_config} has no CTC head (ctc: false, or no task answers with "
+                "text); decode with ctc_weight 0"
+            )
+        if ctc_weight > 0:
+            self.spelling = spell_tokens(self.tokenizer, self.ctc_tokenizer)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Speech2Text:
@@ -102,10 +135,16 @@ class Speech2Text:
         samples = np.asarray(speech, dtype=np.float32)
         if samples.ndim != 1 or not len(samples):
             raise ValueError(f"speech must be samples (N,) with N > 0, got shape {samples.shape}")
-        example = self.preprocess("speech", {"speech": samples, "task": task})
+        return self.answer_batch(collate([("speech", self.example("speech", samples, task, prompt))])[1])[0]
+
+    def example(
+        self, utterance: str, speech: np.ndarray, task: str, prompt: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """What ``collate`` takes: speech (N,) or (T, features), asked in a wording or in the task's first one."""
+        example = self.preprocess(utterance, {"speech": speech, "task": task})
         if prompt is not None:
             example["prompt"] = np.array(self.tokenizer.encode(prompt), dtype=np.int64)
-        return self.answer_batch(collate([("speech", example)])[1])[0]
+        return example
 
     @torch.no_grad()
     def answer_batch(self, batch: Mapping[str, Tensor]) -> list[Answer]:
@@ -132,12 +171,23 @@ class Speech2Text:
         return [Answer(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]
 
     def _texts(self, heard: Perception, task: Tensor) -> list[Answer]:
-        tokens = generate_text(self.model, heard, task, self.tokenizer.eos_id, self.max_length_ratio, **self.generate)
+        eos, guide = self.tokenizer.eos_id, [self._guide(heard)]
+        tokens = generate_text(
+            self.model, heard, task, eos, self.max_length_ratio, logits_processor=guide, **self.generate
+        )
         texts = [self.tokenizer.decode(row) for row in tokens]
         if heard.ctc_log_probs is None:
             return [Answer(text) for text in texts]
         paths = CTCHead.greedy(heard.ctc_log_probs, heard.frame_lengths)
         return [Answer(text, ctc_text=self.ctc_tokenizer.decode(path)) for text, path in zip(texts, paths, strict=True)]
+
+    def _guide(self, heard: Perception) -> LogitsProcessor:
+        """What the search listens to beside the language model."""
+        if self.spelling is None or heard.ctc_log_probs is None:
+            return LoopGuard()
+        return CTCPrefixScores(
+            heard.ctc_log_probs, heard.frame_lengths, self.spelling, self.tokenizer.eos_id, self.ctc_weight
+        )
 
     def parameters(self) -> dict[str, int]:
         """How many ``parameters`` the model has, and how many of them are trained (``trained_parameters``)."""
@@ -148,11 +198,20 @@ class Speech2Text:
         }
 
     @torch.no_grad()
-    def selection(self, task: str) -> dict[str, list[float]]:
-        """What a task's first prompt selects: weights of the encoder's layers (L) and of the language model's (M)."""
-        prompt = torch.tensor([self.tokenizer.encode(self.tasks[task].prompts[0])], device=self.device)
-        query = self.model.decoder.embed(prompt).mean(1)
-        index = torch.tensor([self.tasks[task].index], device=self.device)
+    def selection(self, task: str) -> dict[str, Any]:
+        """What a task's wordings select: weights of the encoder's layers (L) and of the language model's (M).
+
+        ``layer_weights`` and ``fusion_weights`` are the first prompt's; ``wordings`` has both for each wording, trained
+        and held out; ``held_out`` lists the latter.
+        """
+        chosen = self.tasks[task]
+        wordings = {prompt: self._weights(chosen, prompt) for prompt in (*chosen.prompts, *chosen.held_out_prompts)}
+        return {**wordings[chosen.prompts[0]], "wordings": wordings, "held_out": list(chosen.held_out_prompts)}
+
+    def _weights(self, task: SpeechTask, prompt: str) -> dict[str, list[float]]:
+        tokens = torch.tensor([self.tokenizer.encode(prompt)], device=self.device)
+        query = self.model.decoder.embed(tokens).mean(1)
+        index = torch.tensor([task.index], device=self.device)
         return {
             "layer_weights": self.model.layer_weights(query, index)[0].tolist(),
             "fusion_weights": self.model.fusion.weights(query, index)[0].tolist(),
@@ -166,3 +225,20 @@ class Speech2Text:
         states, _ = self.model.frontend(one["speech"], one["speech_lengths"])
         gate = self.model.gate.gate(weighted_sum(states, self.model.layer_weights(query, task)), query, task)
         return None if gate is None else gate[0].float().cpu().numpy()
+
+
+def check_search(beam_size: int, ctc_weight: float, max_length_ratio: float, generate: Mapping[str, Any]) -> None:
+    """Check the options of the search for a text.
+
+    Raises:
+        ValueError: if one is out of its range, or ``generate`` has what another option decides.
+    """
+    if not isinstance(beam_size, int) or beam_size < 1:
+        raise ValueError(f"beam_size is {beam_size!r}, but must be a whole number of 1 (greedy search) or more")
+    if not 0 <= ctc_weight <= 1:
+        raise ValueError(f"ctc_weight is {ctc_weight}, but must be from 0 (the language model alone) to 1 (CTC alone)")
+    if max_length_ratio <= 0:
+        raise ValueError(f"max_length_ratio is {max_length_ratio}, but must be above 0 tokens for each frame")
+    for name in generate:
+        if name in DECIDED:
+            raise ValueError(f"generate has {name}: {generate[name]}; give {DECIDED[name]} in its place")

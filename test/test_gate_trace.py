@@ -20,7 +20,7 @@ def model(gates: dict[str, Any]) -> Any:
     """A model of two tasks with known gates, two frames of three channels."""
     return SimpleNamespace(
         tasks=gates,
-        preprocess=lambda utterance, data: {"prompt": np.array([len(data["task"])]), "task": data["task"]},
+        example=lambda utterance, speech, task, prompt: {"prompt": np.array([len(prompt or task)]), "task": task},
         gate=lambda example: gates[example["task"]],
         tokenizer=SimpleNamespace(decode=lambda ids: f"PROMPT {ids}"),
         model=SimpleNamespace(frontend=SimpleNamespace(frame_shift=0.04)),
@@ -33,6 +33,11 @@ def test_mean_and_percentiles_over_the_channels_by_hand() -> None:
     assert (trace.utterance, trace.task, trace.prompt, trace.answer) == ("u", "asr", "PROMPT [3]", "ONE")
     assert (trace.mean, trace.low, trace.high) == ([0.5, 0.2], [0.1, 0.2], [0.9, 0.2])  # 0, .5, 1 at 0, 50, 100 %
     assert trace.others == {"ser": [0.2, 0.0]} and trace.frame_shift == 0.04
+
+
+def test_a_wording_is_of_the_task_that_was_asked_alone() -> None:
+    trace = trace_gate(model(GATES), "u", "asr", np.zeros((4, 2), np.float32), "fbank", "ONE", "WORDING")
+    assert trace is not None and trace.prompt == "PROMPT [7]"
 
 
 def test_a_model_without_a_gate_leaves_nothing() -> None:

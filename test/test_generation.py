@@ -7,7 +7,7 @@ import torch
 from tiny import EOS, LLAMA, LORA, QWEN2, VOCAB, batch, build_model, perceive, row_of
 from torch import Tensor
 
-from harmonifuse_espnet.generation import generate_text, label_log_probs
+from harmonifuse_espnet.generation import LoopGuard, generate_text, label_log_probs
 from harmonifuse_espnet.model import HarmoniFuseModel
 
 SECONDS = (0.5, 0.83, 0.31, 0.7, 0.42)
@@ -85,6 +85,42 @@ def test_each_answer_has_the_limit_of_its_own_frames(model: HarmoniFuseModel, ra
     heard = perceive(model, data)
     answers = generate_text(model, heard, data["task"].view(-1), EOS, ratio, **ENDLESS)
     assert [len(answer) for answer in answers] == [max(1, int(n * ratio)) for n in heard.frame_lengths.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("said", "forbidden"),
+    [
+        ([4, 4], []),
+        ([9, 4, 4, 4], [4]),
+        ([4, 4, 4, 9], []),
+        ([4, 5, 4, 5, 4, 5], []),
+        ([5, 4, 5, 4, 5, 4, 5], [4]),  # 5 4 a fourth time
+        ([6, 5, 4, 5, 4, 5], []),
+        ([7, 8, 9] * 3, []),  # longer loops are not watched
+    ],
+)
+def test_what_was_said_three_times_in_a_row_is_not_said_again(said: list[int], forbidden: list[int]) -> None:
+    """At most three times, sequences of up to two tokens."""
+    scores = LoopGuard(max_repeats=3, max_loop=2)(
+        torch.tensor([[9, *said], [*range(len(said) + 1)]]), torch.ones(2, 20)
+    )
+    assert scores[0].isneginf().nonzero()[:, 0].tolist() == forbidden
+    assert scores[1].eq(1).all() and scores[0].isfinite().sum() == 20 - len(forbidden)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_guarded_answer_does_not_run_in_circles(model: HarmoniFuseModel, beams: int) -> None:
+    data = batch(TASKS, SECONDS)
+    heard, task, options = perceive(model, data), data["task"].view(-1), {**ENDLESS, "num_beams": beams}
+    free = generate_text(model, heard, task, EOS, 3.0, **options)
+    guarded = generate_text(model, heard, task, EOS, 3.0, logits_processor=[LoopGuard(2, 4)], **options)
+
+    def circles(answer: list[int]) -> bool:
+        spans = [(start, size) for size in range(1, 5) for start in range(len(answer) - 3 * size + 1)]
+        return any(answer[start : start + 3 * size] == 3 * answer[start : start + size] for start, size in spans)
+
+    assert any(map(circles, free)) and not any(map(circles, guarded))
+    assert list(map(len, guarded)) == list(map(len, free))
 
 
 def test_answers_end_before_the_end_of_sequence() -> None:

@@ -30,6 +30,12 @@ def test_a_label_is_said_in_the_table_s_words_and_a_text_as_it_is() -> None:
     assert tasks["asr"].words("neu") == "neu"
 
 
+def test_wordings_may_be_held_out() -> None:
+    tasks = build_tasks({**TABLE, "gender": {**LABELLED, "held_out_prompts": ["MAN OR WOMAN"]}})
+    assert (tasks["gender"].prompts, tasks["gender"].held_out_prompts) == (("WHO",), ("MAN OR WOMAN",))
+    assert tasks["asr"].held_out_prompts == ()
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -39,7 +45,9 @@ def test_a_label_is_said_in_the_table_s_words_and_a_text_as_it_is() -> None:
         ({"answer": "text"}, "task 'gender' has no prompts"),
         ({**LABELLED, "answer": "number"}, "task 'gender' has answer kind 'number'; known are text, label"),
         ({"prompts": ["WHO"]}, "task 'gender' has answer kind None"),
-        ({**LABELLED, "lables": {}}, r"task 'gender' has unknown keys \['lables'\]; known are answer, labels, prompts"),
+        ({**LABELLED, "lables": {}}, r"task 'gender' has unknown keys \['lables'\]; known are answer, held_out"),
+        ({**LABELLED, "held_out_prompts": ["WHO"]}, "task 'gender' holds out the wording 'WHO', which is trained; rew"),
+        ({**LABELLED, "held_out_prompts": ["MAN OR WOMAN", " "]}, "holds out the wording ' ', which is empty"),
         ({**LABELLED, "labels": ["f"]}, "task 'gender' answers with a label but lists 1; give at least two"),
         ({"answer": "label", "prompts": ["WHO"]}, "lists 0; give at least two"),
         ({**LABELLED, "labels": {"f": "ONE", "m": "ONE"}}, "task 'gender' has labels that say the same words"),

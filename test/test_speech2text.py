@@ -12,6 +12,7 @@ import torch
 from tiny import TABLE, Recipe, noise
 
 from harmonifuse_espnet.bin import pack
+from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.gate import utterance_stats
 from harmonifuse_espnet.generation import generate_text
 from harmonifuse_espnet.preprocessor import collate
@@ -104,9 +105,61 @@ def test_beams_and_length_are_options(experiment: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("harmonifuse_espnet.speech2text.generate_text", recording)
     files = experiment / "config.yaml", experiment / "valid.loss.ave.pth"
     for beams, samples, frames in ((1, 9000, 8), (3, 9000, 8), (3, 5000, 4)):  # 10 ms, then 4 of them, then 2 of those
-        endless = {"suppress_tokens": [2], "num_beams": beams}
-        Speech2Text(*files, max_length_ratio=0.5, generate=endless)(noise(samples), "asr")
+        endless = {"suppress_tokens": [2]}
+        Speech2Text(*files, beam_size=beams, max_length_ratio=0.5, generate=endless)(noise(samples), "asr")
         assert len(answers[-1]) == frames // 2
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_ctc_decides_by_its_weight(experiment: Path, model: Speech2Text, beam_size: int) -> None:
+    """An untrained language model is led by CTC, whose posterior has one text."""
+    files = experiment / "config.yaml", experiment / "valid.loss.ave.pth"
+    led = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.9)
+    alone = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.0)
+    assert led(noise(9000), "ser") == alone(noise(9000), "ser") == model(noise(9000), "ser")
+    units = [unit + 1 for unit in model.tokenizer.encode("TWO ONE")]
+
+    def certain(self: CTCHead, frames: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*frames.shape[:2], self.project.out_features)
+        logits[:, range(len(units)), units] = 20.0
+        logits[:, len(units) :, 0] = 20.0
+        return logits.log_softmax(-1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CTCHead, "forward", certain)
+        assert led(noise(12000), "asr").text == led(noise(12000), "asr").ctc_text == "TWO ONE"
+        assert alone(noise(12000), "asr").text != "TWO ONE"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, r"beam_size is 0, but must be a whole number of 1 \(greedy search\) or more"),
+        ({"beam_size": 2.5}, "beam_size is 2.5, but must be a whole"),
+        ({"ctc_weight": 1.5}, "ctc_weight is 1.5, but must be from 0 .* to 1"),
+        ({"ctc_weight": -0.1}, "ctc_weight is -0.1"),
+        ({"max_length_ratio": 0}, "max_length_ratio is 0, but must be above 0"),
+        ({"generate": {"num_beams": 4}}, "generate has num_beams: 4; give beam_size in its place"),
+        ({"generate": {"max_new_tokens": 9}}, "generate has max_new_tokens: 9; give max_length_ratio"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(experiment: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth", **options)
+
+
+def test_without_a_ctc_head_the_language_model_is_alone(experiment: Path, tmp_path: Path) -> None:
+    config = (experiment / "config.yaml").read_text().replace("ctc: true", "ctc: false")
+    (tmp_path / "config.yaml").write_text(config)
+    state = torch.load(experiment / "valid.loss.ave.pth")
+    torch.save({name: value for name, value in state.items() if not name.startswith("ctc.")}, tmp_path / "no_ctc.pth")
+    files = tmp_path / "config.yaml", tmp_path / "no_ctc.pth"
+    with pytest.raises(
+        ValueError, match=r"ctc_weight is 0.3, but .*config.yaml has no CTC head .*decode with ctc_weig"
+    ):
+        Speech2Text(*files, ctc_weight=0.3)
+    model = Speech2Text(*files, beam_size=2)
+    assert model(noise(9000), "asr").ctc_text is None and model(noise(9000), "ser").label_probs
 
 
 def test_selection_tells_what_each_task_weighs(model: Speech2Text) -> None:
@@ -115,7 +168,14 @@ def test_selection_tells_what_each_task_weighs(model: Speech2Text) -> None:
         assert [len(weights["layer_weights"]), len(weights["fusion_weights"])] == [2, 3]
         assert sum(weights["layer_weights"]) == pytest.approx(1) == sum(weights["fusion_weights"])
         assert weights["fusion_weights"][2] > 0.99  # one epoch leaves it near where it starts
+        for one in (weights, *weights["wordings"].values()):
+            assert [sum(one[kind]) for kind in ("layer_weights", "fusion_weights")] == pytest.approx([1, 1])
     assert chosen["asr"]["layer_weights"] != chosen["ser"]["layer_weights"]
+    for task, weights in chosen.items():
+        wordings = weights.pop("wordings")
+        assert weights.pop("held_out") == []
+        assert list(wordings) == TABLE[task]["prompts"] and wordings[TABLE[task]["prompts"][0]] == weights
+        assert len({str(one["fusion_weights"]) for one in wordings.values()}) == len(wordings)
 
 
 def test_the_gate_is_what_mixed_the_two_projections(model: Speech2Text) -> None:

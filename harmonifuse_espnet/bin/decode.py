@@ -1,8 +1,9 @@
 """Stage 7: a trained model's answers to every utterance of a dump folder.
 
 Writes `text` (transcripts, labels), `ctc_text` (the CTC head's greedy path, for tasks that answer with text),
-`label_probs.jsonl` (every label's probability), `selection.json` (the layers that each task selects) and `gate.json`
-(what the component gate does in one utterance of each task). A call that was killed goes on where it was.
+`label_probs.jsonl` (every label's probability), `selection.json` (the layers that each wording of a task selects),
+`gate.json` (what the component gate does in one utterance of each task) and `speed.json` (seconds of audio, seconds
+that the model took, the latter over the former: the real-time factor). A call that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +30,12 @@ from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
 from harmonifuse_espnet.progress import progress
 
 if TYPE_CHECKING:
+    from harmonifuse_espnet.prompts import Tasks
     from harmonifuse_espnet.speech2text import Speech2Text
 
 PARTIAL = "answers.partial.jsonl"
+PROMPTS = ("trained", "held_out")
+SEARCH = ("beam_size", "ctc_weight", "length_penalty", "max_length_ratio", "generate")  # as Speech2Text has them
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -49,9 +55,20 @@ def get_parser() -> argparse.ArgumentParser:
         "--batch_size", type=int, default=16, help="utterances at a time; the answers don't depend on it"
     )
     parser.add_argument("--ngpu", type=int, default=0, help="0 for the CPU, 1 for a GPU")
+    parser.add_argument("--beam_size", type=int, default=1, help="hypotheses of the search; 1 is greedy search")
+    parser.add_argument("--ctc_weight", type=float, default=0.0, help="of the CTC prefix scores; 0: the LM alone")
+    parser.add_argument(
+        "--length_penalty", type=float, default=0.0, help="0 compares sums of scores, 1 means (longer answers)"
+    )
     parser.add_argument("--max_length_ratio", type=float, default=1.0, help="most tokens for each connector frame")
     parser.add_argument(
-        "--generate", type=yaml.safe_load, default={}, help="arguments of Hugging Face's generate: '{num_beams: 4}'"
+        "--prompts", default="trained", help="trained: each task's first wording; held_out: its held-out ones in turn"
+    )
+    parser.add_argument(
+        "--generate",
+        type=yaml.safe_load,
+        default={},
+        help="more arguments of Hugging Face's generate: '{repetition_penalty: 1.2}'",
     )
     return parser
 
@@ -62,30 +79,48 @@ def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING)
     with friendly_errors():
         data_dir, out_dir = Path(args.data_dir), Path(args.out_dir)
-        names = ("wav.scp", "utt2num_samples") if args.feats_type == "raw" else ("feats.scp", "utt2num_frames")
-        tables = {name: read_table(data_dir / name) for name in (*names, "utt2task")}
+        names = ("wav.scp" if args.feats_type == "raw" else "feats.scp", "utt2num_samples", "utt2task")
+        tables = {name: read_table(data_dir / name) for name in names}
         check_same_ids(data_dir, tables)
         speech, lengths, tasks = tables.values()
+        from harmonifuse_espnet.speech2text import Speech2Text
+
+        device = "cuda" if args.ngpu else "cpu"
+        search = {name: getattr(args, name) for name in SEARCH}
+        model = Speech2Text(args.train_config, args.model_file, device, **search)
+        wordings = _wordings(args, tasks, model.tasks)
         done = _resume(out_dir / PARTIAL, _identity(args))
         by_length = sorted(speech, key=lambda utterance: (-int(lengths[utterance]), utterance))
         batches = [by_length[start : start + args.batch_size] for start in range(0, len(by_length), args.batch_size)]
         left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
-        from harmonifuse_espnet.speech2text import Speech2Text
-
-        device = "cuda" if args.ngpu else "cpu"
-        model = Speech2Text(args.train_config, args.model_file, device, args.max_length_ratio, args.generate)
         with (out_dir / PARTIAL).open("a", encoding="utf-8") as partial:
             for batch in progress(left, len(left), "batches"):
-                for utterance, answer in _answers(model, batch, speech, tasks, args.feats_type):
+                examples = [
+                    model.example(key, _load(speech[key], args.feats_type), tasks[key], wordings.get(key))
+                    for key in batch
+                ]
+                for utterance, answer in _answers(model, batch, examples):
                     done[utterance] = answer
                     partial.write(json.dumps({"id": utterance, **answer}) + "\n")
                 partial.flush()
         gates = [
-            trace_gate(model, key, task, _load(speech[key], args.feats_type), args.feats_type, done[key]["text"])
+            trace_gate(
+                model,
+                key,
+                task,
+                _load(speech[key], args.feats_type),
+                args.feats_type,
+                done[key]["text"],
+                wordings.get(key),
+            )
             for task, key in _typical(by_length, tasks).items()
         ]
-        _write(out_dir, {key: done[key] for key in speech}, model, sorted(set(tasks.values())), gates)
-        print(f"{out_dir}: {len(speech)} answers")
+        speed = _speed({key: done[key]["seconds"] for key in speech}, lengths)
+        _write(out_dir, {key: done[key] for key in speech}, model, sorted(set(tasks.values())), gates, speed)
+        print(
+            f"{out_dir}: {len(speech)} answers to {speed['audio_seconds']} s of audio in {speed['seconds']} s, "
+            f"real-time factor {speed['rtf']}"
+        )
 
 
 def _parse(cmd: Sequence[str] | None) -> argparse.Namespace:
@@ -105,7 +140,27 @@ def _identity(args: argparse.Namespace) -> dict[str, Any]:
     """What partial answers must have been made with to be taken over."""
     stat = Path(args.model_file).stat() if Path(args.model_file).exists() else None
     made = {"model_file": args.model_file, "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
-    return {**made, "data_dir": args.data_dir, "ratio": args.max_length_ratio, "generate": args.generate}
+    return {**made, **{name: getattr(args, name) for name in ("data_dir", "prompts", *SEARCH)}}
+
+
+def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) -> dict[str, str]:
+    """Utterance -> its prompt; none, which is the task's first, in trained ones. The sorted ones of a task take turns.
+
+    Raises:
+        ValueError: if a task has no held-out wording.
+    """
+    if args.prompts not in PROMPTS:
+        raise ValueError(f"--prompts is '{args.prompts}', but must be one of: {', '.join(PROMPTS)}")
+    if args.prompts == "trained":
+        return {}
+    for name in sorted(set(tasks.values())):
+        if name not in table or not table[name].held_out_prompts:
+            raise ValueError(
+                f"{args.train_config}: task '{name}' has no held_out_prompts, which --prompts held_out asks for; add "
+                "wordings that training has not seen, there and in conf/tasks.yaml"
+            )
+    turns = {name: cycle(task.held_out_prompts) for name, task in table.items()}
+    return {utterance: next(turns[tasks[utterance]]) for utterance in sorted(tasks)}
 
 
 def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -119,19 +174,21 @@ def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]
 
 
 def _answers(
-    model: Speech2Text, batch: Sequence[str], speech: Mapping[str, str], tasks: Mapping[str, str], feats_type: str
+    model: Speech2Text, batch: Sequence[str], examples: Sequence[Mapping[str, np.ndarray]]
 ) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Each utterance's answer with its share of the seconds that the model took."""
     from harmonifuse_espnet.preprocessor import collate
 
-    examples = [
-        (
-            utterance,
-            model.preprocess(utterance, {"speech": _load(speech[utterance], feats_type), "task": tasks[utterance]}),
-        )
-        for utterance in batch
-    ]
-    answers = model.answer_batch(collate(examples)[1])
-    return [(utterance, asdict(answer)) for utterance, answer in zip(batch, answers, strict=True)]
+    collated = collate(list(zip(batch, examples, strict=True)))[1]
+    start = time.perf_counter()
+    answers = model.answer_batch(collated)
+    seconds = (time.perf_counter() - start) / len(batch)
+    return [(key, {**asdict(answer), "seconds": seconds}) for key, answer in zip(batch, answers, strict=True)]
+
+
+def _speed(seconds: Mapping[str, float], num_samples: Mapping[str, str]) -> dict[str, float]:
+    audio, took = sum(int(num_samples[key]) for key in seconds) / SAMPLE_RATE, sum(seconds.values())
+    return {"audio_seconds": round(audio, 2), "seconds": round(took, 2), "rtf": round(took / audio, 4)}
 
 
 def _load(location: str, feats_type: str) -> np.ndarray:
@@ -156,8 +213,10 @@ def _write(
     model: Speech2Text,
     tasks: Sequence[str],
     gates: Sequence[GateTrace | None],
+    speed: Mapping[str, float],
 ) -> None:
     contents = {
+        "speed.json": json.dumps(speed) + "\n",
         "selection.json": json.dumps(
             {**model.parameters(), "tasks": {task: model.selection(task) for task in tasks}}, indent=1
         )

@@ -58,7 +58,8 @@ def extract(feats_type: str, data_dir: Path, out_dir: Path, conf: dict[str, Any]
     known = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}[feats_type]
     if set(conf) - known or (feats_type == "ssl" and "frontend_conf" not in conf):
         raise ValueError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(known)}")
-    tables = {name: read_table(data_dir / name) for name in ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task")}
+    names = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task", "utt2num_samples")
+    tables = {name: read_table(data_dir / name) for name in names}
     wav_scp = tables.pop("wav.scp")
     extractor = FbankExtractor(**conf) if feats_type == "fbank" else SSLExtractor(**conf, device=device)
     entries: dict[str, tuple[str, int]] = {}

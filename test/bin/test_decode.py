@@ -16,12 +16,14 @@ from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.gate_trace import read_gates
 from harmonifuse_espnet.speech2text import Speech2Text
 
-FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json", "gate.json"}
+FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json", "gate.json", "speed.json"}
+HELD_OUT = {"asr": ["WRITE TWO", "WRITE THREE"], "ser": ["HOW IT IS"]}
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    return Recipe(tmp_path_factory.mktemp("recipe"))
+    table = {name: {**task, "held_out_prompts": HELD_OUT[name]} for name, task in TABLE.items()}
+    return Recipe(tmp_path_factory.mktemp("recipe"), table)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """All that does not depend on the machine's speed."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "speed.json"}
 
 
 def kill(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> None:
@@ -75,7 +78,7 @@ def kill(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> Non
 
 def test_every_utterance_is_answered_in_the_form_of_its_task(recipe: Recipe, whole: Path) -> None:
     tasks, text = read_table(recipe.folder / "test/utt2task"), read_table(whole / "text", allow_empty=True)
-    assert set(contents(whole)) == FILES and list(text) == list(tasks)
+    assert {path.name for path in whole.iterdir()} == FILES and list(text) == list(tasks)
     ctc = read_table(whole / "ctc_text", allow_empty=True)
     assert set(ctc) == {key for key, task in tasks.items() if task == "asr"}
     probs = {row["id"]: row["probs"] for row in map(json.loads, (whole / "label_probs.jsonl").read_text().splitlines())}
@@ -88,6 +91,7 @@ def test_every_utterance_is_answered_in_the_form_of_its_task(recipe: Recipe, who
     for task in TABLE:
         assert sum(selection[task]["layer_weights"]) == pytest.approx(1)
         assert sum(selection[task]["fusion_weights"]) == pytest.approx(1)
+        assert list(selection[task]["wordings"]) == TABLE[task]["prompts"] + HELD_OUT[task]
 
 
 def test_the_gate_is_kept_for_the_utterance_of_median_length_of_each_task(recipe: Recipe, whole: Path) -> None:
@@ -128,7 +132,62 @@ def test_a_call_that_was_killed_goes_on_to_the_same_end(
     assert contents(tmp_path / "out") == contents(whole)
 
 
-@pytest.mark.parametrize("options", [["--max_length_ratio", "0.5"], ["--generate", "{num_beams: 2}"]])
+def test_the_seconds_of_a_call_that_was_killed_count(
+    recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path
+) -> None:
+    kill(recipe, experiment, tmp_path / "out", batches)
+    partial = (tmp_path / "out" / PARTIAL).read_text().splitlines()[:3]  # who makes it, and the first batch
+    slow = [json.dumps({**json.loads(line), "seconds": 1000.0}) for line in partial[1:]]
+    (tmp_path / "out" / PARTIAL).write_text("\n".join([partial[0], *slow]) + "\n")
+    recipe.decode(experiment, tmp_path / "out", "--batch_size", "2")
+    speed = json.loads((tmp_path / "out/speed.json").read_text())
+    samples = map(int, read_table(recipe.folder / "test/utt2num_samples").values())
+    assert speed["audio_seconds"] == pytest.approx(sum(samples) / 16000, abs=0.01)
+    assert 2000 < speed["seconds"] < 2100
+    assert speed["rtf"] == pytest.approx(speed["seconds"] / speed["audio_seconds"], rel=0.01)
+
+
+def test_the_last_line_tells_the_speed(recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = recipe.decode(experiment, recipe.folder / "speed")
+    speed = json.loads((out / "speed.json").read_text())
+    said = f"6 answers to {speed['audio_seconds']} s of audio in {speed['seconds']} s, real-time factor {speed['rtf']}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: {said}"
+
+
+def test_held_out_wordings_take_turns_whatever_the_batch(
+    recipe: Recipe, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, str | None] = {}
+    original = Speech2Text.example
+
+    def example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
+        asked[key] = prompt
+        return original(self, key, speech, task, prompt)
+
+    monkeypatch.setattr(Speech2Text, "example", example)
+    first, second = HELD_OUT["asr"]
+    for size in ("1", "4"):
+        asked.clear()
+        recipe.decode(experiment, tmp_path / size, "--batch_size", size, "--prompts", "held_out")
+        assert [asked[f"test_asr_{turn}"] for turn in range(3)] == [first, second, first]
+        assert [asked[f"test_ser_{turn}"] for turn in range(3)] == HELD_OUT["ser"] * 3
+    assert contents(tmp_path / "1").keys() == contents(tmp_path / "4").keys()
+    recipe.decode(experiment, tmp_path / "trained")
+    assert set(asked.values()) == {None}  # the task's first
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--max_length_ratio", "0.5"],
+        ["--generate", "{repetition_penalty: 1.2}"],
+        ["--beam_size", "2"],
+        ["--ctc_weight", "0.3"],
+        ["--length_penalty", "0.5"],
+        ["--prompts", "held_out"],
+    ],
+    ids=lambda options: options[0],
+)
 def test_another_way_of_asking_starts_anew(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path, options: list[str]
 ) -> None:
@@ -171,10 +230,8 @@ def failure(recipe: Recipe, experiment: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_unknown_option_in_the_file_is_named(failure: Any, tmp_path: Path) -> None:
-    (tmp_path / "decode.yaml").write_text(yaml.safe_dump({"beam_size": 3, "batch_size": 2}))
-    assert "decode.yaml: unknown options ['beam_size']; see --help" in failure(
-        "--config", str(tmp_path / "decode.yaml")
-    )
+    (tmp_path / "decode.yaml").write_text(yaml.safe_dump({"beams": 3, "batch_size": 2}))
+    assert "decode.yaml: unknown options ['beams']; see --help" in failure("--config", str(tmp_path / "decode.yaml"))
 
 
 def test_what_is_missing_or_wrong_is_named(failure: Any, recipe: Recipe, tmp_path: Path) -> None:
@@ -193,6 +250,16 @@ def test_what_is_missing_or_wrong_is_named(failure: Any, recipe: Recipe, tmp_pat
     for name in ("wav.scp", "utt2task", "utt2num_samples"):
         (dump / name).write_text((recipe.folder / "test" / name).read_text().replace(" ser", " age"))
     assert "task 'age' is not in the table of tasks (asr, ser)" in failure("--data_dir", str(dump))
+
+
+def test_a_search_or_wording_that_cannot_be_is_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
+    assert "ctc_weight is 2.0, but must be from 0" in failure("--ctc_weight", "2")
+    assert "--prompts is 'new', but must be one of: trained, held_out" in failure("--prompts", "new")
+    config = yaml.safe_load((experiment / "config.yaml").read_text())
+    del config["tasks"]["ser"]["held_out_prompts"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    message = failure("--train_config", str(tmp_path / "config.yaml"), "--prompts", "held_out")
+    assert "config.yaml: task 'ser' has no held_out_prompts, which --prompts held_out asks for; add" in message
 
 
 def test_a_checkpoint_of_another_config_is_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
