@@ -19,6 +19,7 @@ PANELS = (
 SPLITS = (("train", "--"), ("valid", "-"))
 
 Curve = dict[int, float]  # training step -> value
+Curves = Mapping[str, Mapping[str, Curve]]  # train, valid -> statistic -> curve
 
 
 def read_curves(tensorboard_dir: Path) -> dict[str, dict[str, Curve]]:
@@ -67,6 +68,29 @@ def draw_training_curves(curves: Mapping[str, Mapping[str, Curve]], title: str, 
         axes.legend(fontsize="small")
         if name.startswith("loss"):
             _use_log_scale(axes)
+    _save(figure, path)
+
+
+def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str, title: str, path: Path) -> None:
+    """Validation accuracy of variants over training steps, a panel a task; a colour a variant, the reference black.
+
+    Raises:
+        ValueError: if no variant has the accuracy of a task.
+    """
+    tags = sorted({tag for runs in curves.values() for run in runs for tag in run["valid"] if tag.startswith("acc_")})
+    if not tags:
+        raise ValueError(f"{path}: no curve to draw; none of {', '.join(curves) or 'no variants'} has acc_<task>")
+    figure = Figure(figsize=(5.0 * len(tags) + 2.0, 4.0), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(tags), squeeze=False)[0]
+    for axes, tag in zip(panels, tags, strict=True):
+        for index, (name, runs) in enumerate(curves.items()):
+            for label, run in zip([name, *[None] * len(runs)], runs, strict=False):
+                steps, values = zip(*sorted(run["valid"].get(tag, {0: math.nan}).items()), strict=True)
+                axes.plot(steps, values, color="black" if name == reference else f"C{index}", label=label)
+        axes.set(title=tag.removeprefix("acc_"), xlabel="training step", ylabel="share predicted rightly (validation)")
+        axes.grid(alpha=0.3)
+    panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
 

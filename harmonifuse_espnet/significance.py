@@ -1,10 +1,11 @@
 """Whether two systems differ on the same test utterances, or might as well be one.
 
-Both measures are ratios of sums over utterances, ``rate = sum(value_i) / sum(size_i)``: a word error rate with the errors
-and the words of each utterance, an unweighted accuracy with ``size_i = 1 / (classes x utterances of i's class)`` and
-``value_i = size_i`` where the answer is right. So one test serves both. The interval is the paired bootstrap of Bisani
-and Ney (2004), the p-value the matched-pairs test of Gillick and Cox (1989) by sign flips, which for one system of each
-kind and right-or-wrong answers is McNemar's. The utterance is the unit: what utterances of one speaker share is not seen.
+Both measures are ratios of sums over utterances, ``rate = sum(value_i) / sum(size_i)``: a word error rate with the
+errors and the words of each utterance, an unweighted accuracy with ``size_i = 1 / (classes x utterances of i's class)``
+and ``value_i = size_i`` where the answer is right. So one test serves both. The interval is the paired bootstrap of
+Bisani and Ney (2004), the p-value the matched-pairs test of Gillick and Cox (1989) by sign flips, which for one seed
+each and right-or-wrong answers of equal weight is McNemar's exact test. The utterance is the unit: that utterances of
+one speaker resemble each other is not taken into account.
 """
 
 from __future__ import annotations
