@@ -20,7 +20,7 @@ import yaml
 from harmonifuse_espnet import cost, peak_memory
 from harmonifuse_espnet.ablation import MODEL, Ablation, Run, decode_tag
 from harmonifuse_espnet.configs import read_config
-from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.files import read_notes, write_files
 from harmonifuse_espnet.results import read_epochs
 
 DUMP = Path("dump/raw")
@@ -66,7 +66,7 @@ class Recipe:
         Raises:
             ValueError: if it was; names the first option that differs.
         """
-        known = _read(run.exp_dir / MADE_WITH).get("train")
+        known = read_notes(run.exp_dir / MADE_WITH).get("train")
         if known is None and (run.exp_dir / "checkpoint.pth").is_file():
             raise ValueError(f"{run.exp_dir} was not trained by an ablation; remove it, or choose another --expdir")
         changed = next(_changes(known, self._made_with(run)), None) if known is not None else None
@@ -140,7 +140,11 @@ class Recipe:
             start_new_session=True,
         )
         self._live.add(process.pid)
-        status = process.wait()
+        try:
+            status = process.wait()
+        except BaseException:  # this process is told to end
+            self.stop()
+            raise
         self._live.discard(process.pid)
         if status:
             raise RunFailed(f"./run.sh {' '.join(stages)} ended with status {status}; see {log.name}")
@@ -196,7 +200,7 @@ def is_trained(run: Run) -> bool:
 
 def is_decoded(run: Run, decode: Path) -> bool:
     """Whether every test set's scores are newer than the model and made with this decoding configuration."""
-    made_with, config = _read(run.exp_dir / MADE_WITH), _plain(read_config(decode))
+    made_with, config = read_notes(run.exp_dir / MADE_WITH), _plain(read_config(decode))
     model, scores = run.exp_dir / MODEL, [folder / "score.json" for folder in run.answers(decode)]
     return (
         all(made_with.get(f"{decode_tag(decode)}/{name}") == config for name in run.variant.test_sets)
@@ -227,12 +231,8 @@ def _changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
 
 
 def _note(run: Run, made_with: Mapping[str, Any]) -> None:
-    content = _read(run.exp_dir / MADE_WITH) | made_with
+    content = {**read_notes(run.exp_dir / MADE_WITH), **made_with}
     write_files(run.exp_dir, {MADE_WITH: json.dumps(content, indent=1) + "\n"})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _plain(config: Mapping[str, Any]) -> Any:

@@ -21,8 +21,8 @@ The p-values are not corrected for the number of rows."""
 COSTS = """\
 Means over the seeds. *Audio* is the audio of all training batches (rebuilt from seed and epoch; before speed
 perturbation) over the time of the training epochs; *minutes* include validation; *memory* is the peak of the largest
-training process, or the GPU's; *RTF* is the model's time over the audio's, decoding with {decode}; *jobs* are the runs
-that shared the machine at the same time."""
+training process, or the GPU's; *RTF* is the model's time over the audio's, decoding with `{decode}`; *jobs* is how many
+runs shared the machine."""
 COST_HEADER = ("variant", "parameters", "trained", "audio (s/s)", "minutes", "memory", "RTF", "jobs")
 
 
@@ -47,25 +47,29 @@ def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> 
 
 
 def in_words(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
-    """Where the reference stands against each baseline, then which parts matter; by the first way of decoding."""
+    """Where the reference stands against each baseline and each changed part, by the first way of decoding."""
     main = [comparison for comparison in comparisons if comparison.decode == ablation.decode[0]]
-    title, parts = ablation.reference.title, ["## In words"]
-    against = [f"- {title} against {each.title}: {_standing(_verdicts(each, main))}." for each in ablation.baselines]
     others = [each for each in ablation.variants if each not in (ablation.reference, *ablation.baselines)]
-    nothing = [each for each in others if set(_verdicts(each, main).values()) == {NONE_SHOWN}]
-    for each in others:
-        if each not in nothing:
-            against.append(f"- {title} against {each.title}: {_standing(_verdicts(each, main))}.")
-    if nothing:
-        against.append(f"- No difference shown on any measure: {', '.join(each.title for each in nothing)}.")
-    return "\n\n".join([*parts, "\n".join(against)])
+    alike = [each for each in others if {row.verdict for _, row in _rows(each, main)} == {NONE_SHOWN}]
+    lines = [
+        f"- {ablation.reference.title} against {each.title}: {_standing(_rows(each, main))}."
+        for each in (*ablation.baselines, *others)
+        if each not in alike
+    ]
+    if alike:
+        lines.append(f"- No difference shown on any measure against {_list([each.title for each in alike])}.")
+    return f"## In words\n\nDecoding with `{ablation.decode[0]}`:\n\n" + "\n".join(lines)
 
 
 def cost_table(ablation: Ablation, runs: Sequence[Run], out_dir: Path) -> str:
     """What the variants cost; each is linked to its configuration."""
-    decode, rows = f"decode_{decode_tag(ablation.decode[0])}", []
+    decode, rows = ablation.decode[0], []
     for variant in ablation.variants:
-        costs = [cost for run in runs if run.variant == variant and (cost := read_cost(run.exp_dir, decode))]
+        costs = [
+            cost
+            for run in runs
+            if run.variant == variant and (cost := read_cost(run.exp_dir, f"decode_{decode_tag(decode)}"))
+        ]
         rows.append([link(variant.config, out_dir, variant.title), *_cost_cells(costs)])
     return "\n\n".join(["## Cost", COSTS.format(decode=decode), table(COST_HEADER, rows)])
 
@@ -85,24 +89,25 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _verdicts(variant: Variant, comparisons: Sequence[Comparison]) -> dict[str, str]:
-    """Name of each comparison that a variant takes part in -> its verdict there."""
-    return {each.name: row.verdict for each in comparisons for row in each.rows if row.variant == variant}
+def _rows(variant: Variant, comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Row]]:
+    """A variant's row in each comparison that it takes part in."""
+    return [(each, row) for each in comparisons for row in each.rows if row.variant == variant]
 
 
-def _standing(verdicts: dict[str, str]) -> str:
-    """The reference's standing: better where the variant is worse."""
-    said = {"worse": "better by", "better": "worse by", NONE_SHOWN: "no difference shown by", "missing": "not run for"}
-    groups = (f"{words} {_list(names)}" for verdict, words in said.items() if (names := _named(verdicts, verdict)))
-    return "; ".join(groups) or "not run"
-
-
-def _named(verdicts: dict[str, str], verdict: str) -> list[str]:
-    return [name for name, found in verdicts.items() if found == verdict]
+def _standing(rows: Sequence[tuple[Comparison, Row]]) -> str:
+    """The reference's standing, with both rates: better where the variant is worse."""
+    said = {"worse": "better in", "better": "worse in", NONE_SHOWN: "no difference shown in"}
+    groups = []
+    for verdict, words in said.items():
+        found = [(each, row) for each, row in rows if row.verdict == verdict]
+        named = [f"{each.name} ({each.rows[0].rate} against {row.rate})" for each, row in found]
+        groups += [f"{words} {_list(named)}"] if named else []
+    missing = [each.name for each, row in rows if row.difference is None]
+    return "; ".join([*groups, *([f"not compared in {_list(missing)}"] if missing or not groups else [])])
 
 
 def _list(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "anything"
 
 
 def _cost_cells(costs: Sequence[Cost]) -> Iterator[str]:

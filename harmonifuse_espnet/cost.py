@@ -13,7 +13,7 @@ import yaml
 
 from harmonifuse_espnet.audio import SAMPLE_RATE
 from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.files import read_notes, write_files
 from harmonifuse_espnet.results import read_epochs
 
 COST = "cost.json"
@@ -45,13 +45,13 @@ class Cost:
 
 def remember(exp_dir: Path, memory: int, jobs: int) -> None:
     """Keep the peak memory (bytes) of a training process in ``cost.json``; the largest over all resumes counts."""
-    known = _read(exp_dir / COST)
+    known = read_notes(exp_dir / COST)
     _write(exp_dir, known | {"memory": max(memory, known.get("memory", 0)), "jobs": jobs})
 
 
 def remember_audio(exp_dir: Path) -> None:
     """Add to ``cost.json`` how much audio the training went through, if it does not say so yet."""
-    known = _read(exp_dir / COST)
+    known = read_notes(exp_dir / COST)
     if "audio_seconds" not in known:
         _write(exp_dir, known | {"audio_seconds": trained_audio(exp_dir)})
 
@@ -80,13 +80,13 @@ def read_cost(exp_dir: Path, decode: str) -> Cost | None:
     checkpoint = exp_dir / "checkpoint.pth"
     if not checkpoint.is_file():
         return None
-    epochs, known = read_epochs(checkpoint), _read(exp_dir / COST)
+    epochs, known = read_epochs(checkpoint), read_notes(exp_dir / COST)
     training = [epoch["train"] for epoch in epochs]
     seconds = sum(phase["time"].total_seconds() for phase in training)
     cached = [phase["gpu_max_cached_mem_GB"] for phase in training if "gpu_max_cached_mem_GB" in phase]
-    speeds = [_read(path) for path in sorted(exp_dir.glob(f"{decode}/*/speed.json"))]
+    speeds = [read_notes(path) for path in sorted(exp_dir.glob(f"{decode}/*/speed.json"))]
     audio = sum(speed["audio_seconds"] for speed in speeds)
-    selection = _read(next(exp_dir.glob("decode_*/*/selection.json"), exp_dir / "none"))
+    selection = read_notes(next(exp_dir.glob("decode_*/*/selection.json"), exp_dir / "none"))
     return Cost(
         parameters=selection.get("parameters"),
         trained=selection.get("trained_parameters"),
@@ -102,10 +102,6 @@ def mean_of(values: list[float | None]) -> float | None:
     """The mean of what is known, None where nothing is."""
     known = [value for value in values if value is not None]
     return mean(known) if known else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _write(exp_dir: Path, content: dict[str, Any]) -> None:

@@ -70,7 +70,8 @@ def score(
             raise ValueError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
     task_of = {key: tasks[name] for key, name in names.items()}
     answers = _read_answers(decode_dir, task_of)
-    scores, utterances = {}, []
+    scores: dict[str, Any] = {}
+    utterances: list[dict[str, Any]] = []
     for task in (task for name, task in tasks.items() if name in set(names.values())):
         expected = {key: text for key, text in references.items() if names[key] == task.name}
         by_kind = {}
