@@ -4,7 +4,6 @@ Read in the order of the data: ``corpora``, ``audio``, ``features``, ``tokenizer
 ``frontend`` (from scratch), ``pretrained_encoder`` and ``whisper``, ``layer_weights``, ``gate``, ``connector``,
 ``splice``, ``decoder``, ``fusion``, and ``model``, which joins them; ``generation``, ``speech2text``, ``metrics``,
 ``results``. ``task`` hands all of it to ESPnet's trainer; ``memory`` and ``budget`` foretell what that will take.
-``ablation``, ``ablation_runs``, ``significance``, ``comparison`` and ``cost`` hold variants of a training side by side.
 
 Shape letters, the same in every docstring:
     B batch, N samples, T encoder frames, D encoder width, L encoder layers, C width after the gate,

@@ -40,7 +40,8 @@ def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def parse_train_args(parser: argparse.ArgumentParser, cmd: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse options whose ``--config`` may have a ``base``, of which ESPnet's own parser knows nothing.
 
-    As there, the configuration's values become the parser's defaults, and all its keys must be options.
+    As there, the configuration's values become the parser's defaults, and all its keys must be options. ESPnet's
+    ``--print_config`` parses the command line once more by itself, and refuses a base.
 
     Raises:
         FileNotFoundError: if there is no such configuration or base.
