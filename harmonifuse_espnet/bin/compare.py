@@ -18,7 +18,7 @@ from harmonifuse_espnet import pictures
 from harmonifuse_espnet.ablation import Ablation, Run, read_ablation
 from harmonifuse_espnet.ablation_runs import Recipe, RunFailed, carry_out_all
 from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.bin.write_results import copy_beside, illustrated
+from harmonifuse_espnet.bin.write_results import illustrated
 from harmonifuse_espnet.comparison import compare
 from harmonifuse_espnet.comparison_tables import comparison_tables, cost_table, in_words
 from harmonifuse_espnet.files import write_files
@@ -95,13 +95,11 @@ def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
     Raises:
         FileNotFoundError: if no run is scored.
     """
-    comparisons = compare(ablation, runs)
+    expdir, comparisons = runs[0].exp_dir.parent, compare(ablation, runs)
     if not comparisons:
-        raise FileNotFoundError(
-            f"no run is scored in {runs[0].exp_dir.parent if runs else 'the folder'}; nothing to write"
-        )
+        raise FileNotFoundError(f"no run is scored in {expdir}; nothing to write")
     curves = list(learning_curves(ablation, runs, out))
-    reference = Run(ablation.reference, 1, runs[0].exp_dir.parent / f"{ablation.reference.name}_seed1")
+    reference = Run(ablation.reference, 1, expdir / f"{ablation.reference.name}_seed1")
     parts = [
         "# RESULTS\n\nMade by `harmonifuse_espnet.bin.compare`; do not edit.",
         environment(datetime.now()),
@@ -128,9 +126,9 @@ def learning_curves(ablation: Ablation, runs: Sequence[Run], out: Path) -> Itera
     }
     curves = {title: seeds for title, seeds in curves.items() if seeds}
     if curves:
-        path = runs[0].exp_dir.parent / "images" / "learning_curves.png"
+        path = out.parent / "images" / f"{runs[0].exp_dir.parent.name}_learning_curves.png"
         pictures.draw_learning_curves(curves, ablation.reference.title, "learning curves", path)
-        yield "learning curves of all variants", copy_beside(path, path.parent.parent.name, out)
+        yield "learning curves of all variants", path
 
 
 if __name__ == "__main__":

@@ -63,6 +63,15 @@ def main(cmd: Sequence[str] | None = None) -> None:
         print(text, end="")
 
 
+def illustrated(
+    exp_dir: Path, scored: Sequence[Scored], out: Path, train_config: Path | None, prefix: str
+) -> list[str]:
+    """The section of one experiment, and the one of its pictures, drawn and copied to ``images/<prefix>_*``."""
+    shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
+    pictures_section = [picture_links(shown, out.parent)] if shown else []
+    return [experiment(exp_dir, scored, out.parent, train_config), *pictures_section]
+
+
 def find_folds(pattern: str) -> list[Path]:
     """The scored experiments that a glob names, sorted.
 
@@ -74,15 +83,6 @@ def find_folds(pattern: str) -> list[Path]:
     if not scored:
         raise FileNotFoundError(f"{pattern}: none of the {len(folds)} experiments there is scored; run stages 7 and 8")
     return scored
-
-
-def illustrated(
-    exp_dir: Path, scored: Sequence[Scored], out: Path, train_config: Path | None, prefix: str
-) -> list[str]:
-    """The section of one experiment, and the one of its pictures, drawn and copied to ``images/<prefix>_*``."""
-    shown = [(caption, copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
-    pictures_section = [picture_links(shown, out.parent)] if shown else []
-    return [experiment(exp_dir, scored, out.parent, train_config), *pictures_section]
 
 
 def draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
@@ -119,8 +119,7 @@ def layer_weights(scored: Sequence[Scored]) -> dict[str, dict[str, list[float]]]
     return weights
 
 
-def copy_beside(picture: Path, prefix: str, out: Path) -> Path:
-    """Copy a picture to ``images/<prefix>_<name>`` beside the results, and return the copy."""
+def _copy_beside(picture: Path, prefix: str, out: Path) -> Path:
     copy = out.parent / "images" / f"{prefix}_{picture.name}"
     write_files(copy.parent, {copy.name: picture.read_bytes()})
     return copy

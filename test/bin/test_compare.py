@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from fake_recipe import ABLATION, make_recipe, write_config
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from harmonifuse_espnet import cost
 from harmonifuse_espnet.bin.compare import main
@@ -78,6 +81,18 @@ def test_chosen_variants_are_run_and_what_is_there_is_shown(capsys: pytest.Captu
     assert calls() == 3 + 4
     assert run("--variants", "his")[0] == 1
     assert "'his' is no variant; there are ours, asr_only, naive, same" in capsys.readouterr().err
+
+
+def test_learning_curves_of_all_variants_are_drawn_and_linked() -> None:
+    for name in ("ours_seed1", "naive_seed1"):
+        for split in ("train", "valid"):
+            writer = EventFileWriter(f"exp/ablation/{name}/tensorboard/{split}")
+            summary = Summary(value=[Summary.Value(tag="acc_asr", simple_value=0.5)])
+            writer.add_event(Event(wall_time=0.0, step=1, summary=summary))
+            writer.close()
+    _, text = run("--seeds", "1")
+    assert "![learning curves of all variants](images/ablation_learning_curves.png)" in text
+    assert Path("images/ablation_learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_failed_run_ends_with_status_1_after_the_tables(
