@@ -23,6 +23,7 @@ INSTALL = [
     "soundfile>=0.12,<1",
     "jiwer>=4.0,<5",
     "scikit-learn>=1.5,<2",
+    "scipy>=1.15,<2",
     "matplotlib>=3.8,<4",
     "tensorboard>=2.16,<3",
     "pyyaml>=6.0,<7",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -44,3 +46,8 @@ def write_files(folder: str | Path, contents: Mapping[str, str | bytes]) -> None
         finally:
             for path in temporary.values():
                 path.unlink(missing_ok=True)
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The JSON mapping that an earlier call may have left in a file; empty if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -72,6 +72,24 @@ def text_scores(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     }
 
 
+def text_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """Errors (substitutions, deletions and insertions) and words of each utterance; their sums make the WER.
+
+    Raises:
+        ValueError: if the ids differ.
+
+    Example:
+        >>> text_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
+        {'a': (1, 3), 'b': (1, 1)}
+    """
+    counts = {}
+    for key in matching_ids(references, hypotheses):
+        words = jiwer.process_words(references[key], hypotheses[key])
+        errors = words.substitutions + words.deletions + words.insertions
+        counts[key] = errors, words.hits + words.substitutions + words.deletions
+    return counts
+
+
 def label_scores(references: Mapping[str, str], hypotheses: Mapping[str, str], labels: Sequence[str]) -> dict[str, Any]:
     """Accuracies of answers that are one label each.
 

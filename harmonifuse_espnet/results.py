@@ -16,6 +16,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from harmonifuse_espnet import __version__
+from harmonifuse_espnet.markdown import link, section, table
 
 # Results are made from the code, so rewriting them does not change it.
 GENERATED = (":(top,exclude,glob)**/RESULTS.md", ":(top,exclude,glob)**/images/*.png")
@@ -84,8 +85,8 @@ def experiment(exp_dir: Path, scored: Sequence[Scored], out_dir: Path, train_con
     parts = [f"## {title}", "\n".join(_training(exp_dir, title, out_dir, train_config))]
     text = [(f"{one.name} ({task}, {kind})", score) for one, task, kind, score in _scores(scored, "text")]
     if text:
-        parts.append(_section("WER", ERROR_HEADER, [_error_row(*row, "words", "") for row in text]))
-        parts.append(_section("CER", ERROR_HEADER, [_error_row(*row, "characters", "char_") for row in text]))
+        parts.append(section("WER", ERROR_HEADER, [_error_row(*row, "words", "") for row in text]))
+        parts.append(section("CER", ERROR_HEADER, [_error_row(*row, "characters", "char_") for row in text]))
     labelled = list(_scores(scored, "label"))
     for task in sorted({task for _, task, _, _ in labelled}):
         rows = [(one.name, score) for one, name, _, score in labelled if name == task]
@@ -116,13 +117,12 @@ def mean_of_folds(folds: Sequence[Sequence[Scored]]) -> str:
         for (name, measure), found in values.items()
     ]
     header = ("dataset", "measure", "mean", "sd", "folds")
-    return f"## Mean of {len(folds)} folds\n\n{_table(header, rows)}"
+    return f"## Mean of {len(folds)} folds\n\n{table(header, rows)}"
 
 
 def picture_links(pictures: Iterable[tuple[str, Path]], out_dir: Path) -> str:
     """Markdown that shows the pictures, each a (caption, file)."""
-    links = [f"![{caption}]({Path(os.path.relpath(path, out_dir)).as_posix()})" for caption, path in pictures]
-    return "\n\n".join(["### Pictures", *links])
+    return "\n\n".join(["### Pictures", *(f"!{link(path, out_dir, caption)}" for caption, path in pictures)])
 
 
 def git_commit(folder: Path) -> tuple[str, str]:
@@ -167,8 +167,7 @@ def hardware() -> str:
 
 def _training(exp_dir: Path, title: str, out_dir: Path, train_config: Path | None) -> Iterator[str]:
     if train_config:
-        link = Path(os.path.relpath(train_config, out_dir)).as_posix()
-        yield f"- training config: [{link}]({link}), in full `{title}/config.yaml`"
+        yield f"- training config: {link(train_config, out_dir)}, in full `{title}/config.yaml`"
     else:
         yield f"- training config: `{title}/config.yaml`"
     for path in sorted(exp_dir.glob("decode_*/*/selection.json"))[:1]:
@@ -181,12 +180,18 @@ def _training(exp_dir: Path, title: str, out_dir: Path, train_config: Path | Non
 
 
 def training_time(checkpoint: Path) -> tuple[float, int]:
-    """Seconds and steps of all epochs, from what ESPnet's reporter keeps in its checkpoint; breaks do not count."""
-    import torch
-
-    epochs = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"].values()
+    """Seconds and steps of all epochs; breaks do not count."""
+    epochs = read_epochs(checkpoint)
     seconds = sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
     return seconds, max(epoch["train"]["total_count"] for epoch in epochs)
+
+
+def read_epochs(checkpoint: Path) -> list[dict[str, dict[str, Any]]]:
+    """What ESPnet's reporter keeps of each epoch: phase (``train``, ``valid``) -> ``time``, ``total_count``, means."""
+    import torch
+
+    stats = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
+    return [stats[number] for number in sorted(stats)]
 
 
 def _scores(scored: Iterable[Scored], answer: str) -> Iterator[tuple[Scored, str, str, Mapping[str, Any]]]:
@@ -218,7 +223,7 @@ def _label_section(task: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> 
         + ["-" if score["recall"].get(label) is None else f"{score['recall'][label]:.1f}" for label in labels]
         for name, score in rows
     ]
-    return _section(
+    return section(
         task.upper(), ["dataset", "Snt", "WA", "UA", "macro F1", *(f"recall {label}" for label in labels)], cells
     )
 
@@ -226,16 +231,7 @@ def _label_section(task: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> 
 def _confusion_section(name: str, score: Mapping[str, Any]) -> str:
     labels = score["labels"]
     cells = [[f"**{label}**", *map(str, counts)] for label, counts in zip(labels, score["confusion"], strict=True)]
-    return f"Confusion matrix of {name}:\n\n" + _table(["reference \\ answer", *labels], cells)
-
-
-def _section(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return f"### {title}\n\n" + _table(header, rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+    return f"Confusion matrix of {name}:\n\n" + table(["reference \\ answer", *labels], cells)
 
 
 def _read_json(path: Path, key: str) -> Any:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from harmonifuse_espnet.metrics import label_scores, matching_ids, text_scores
+from harmonifuse_espnet.metrics import label_scores, matching_ids, text_errors, text_scores
 
 LABELS = ["ang", "hap", "neu", "sad"]
 
@@ -20,6 +20,14 @@ def test_word_counts_worked_by_hand() -> None:
     assert counts == [9, 7, 1, 1, 1]
     assert scores["wer"] == pytest.approx(100 * 3 / 9)
     assert scores["ser"] == pytest.approx(100 * 2 / 3)
+
+
+def test_the_utterances_errors_sum_to_the_word_error_rate() -> None:
+    references = {"a": "THE CAT SAT", "b": "GO TO  THE OLD MILL", "c": "YES"}
+    hypotheses = {"a": "THE CAP SAT", "b": "GO TO OLD MILL NOW", "c": ""}
+    errors = text_errors(references, hypotheses)
+    assert errors == {"a": (1, 3), "b": (2, 5), "c": (1, 1)}
+    assert text_scores(references, hypotheses)["wer"] == pytest.approx(100 * 4 / 9)
 
 
 def test_character_counts_include_blanks_between_words() -> None:

@@ -1,4 +1,8 @@
-"""Stage 8, first half: score the answers to one test set, task by task."""
+"""Stage 8, first half: score the answers to one test set, task by task.
+
+Writes `score.json`, and `utterances.jsonl` with what each utterance adds to the scores, which comparisons of systems
+need: `{"id", "task", "kind", "errors", "words"}` for a text, `{"id", "task", "kind", "label", "right"}` for a label.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import Any
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.metrics import label_scores, matching_ids, text_scores
+from harmonifuse_espnet.metrics import label_scores, matching_ids, text_errors, text_scores
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks, load_tasks
 
 SUM_TOLERANCE = 1e-3
@@ -22,7 +26,7 @@ def get_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = argparse.ArgumentParser(
         prog="python -m harmonifuse_espnet.bin.score",
-        description="Compare the answers in a decode folder with the data's and write <decode_dir>/score.json.",
+        description="Compare the answers in a decode folder with the data's; write score.json and utterances.jsonl.",
     )
     parser.add_argument("--data_dir", required=True, help="the test set: a folder with text and utt2task")
     parser.add_argument("--decode_dir", required=True, help="what decode wrote: text, ctc_text and label_probs.jsonl")
@@ -31,16 +35,24 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Write ``score.json`` and print a line for each task and kind of answer."""
+    """Write the scores and print a line for each task and kind of answer."""
     args = get_parser().parse_args(cmd)
     with friendly_errors():
-        scores = score(Path(args.data_dir), Path(args.decode_dir), build_tasks(load_tasks(args.tasks)))
-        write_files(args.decode_dir, {"score.json": json.dumps(scores, indent=1, ensure_ascii=False) + "\n"})
+        scores, utterances = score(Path(args.data_dir), Path(args.decode_dir), build_tasks(load_tasks(args.tasks)))
+        contents = {
+            "utterances.jsonl": "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in utterances),
+            "score.json": json.dumps(scores, indent=1, ensure_ascii=False) + "\n",
+        }
+        write_files(args.decode_dir, contents)
         print("\n".join(summary(scores)))
 
 
-def score(data_dir: Path, decode_dir: Path, tasks: Mapping[str, SpeechTask]) -> dict[str, Any]:
-    """The scores of every task that the test set has; ``llm`` scores ``text``, ``ctc`` scores ``ctc_text`` if there.
+def score(
+    data_dir: Path, decode_dir: Path, tasks: Mapping[str, SpeechTask]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The scores of every task that the test set has, and what each utterance adds to them.
+
+    Kind ``llm`` scores ``text``, ``ctc`` scores ``ctc_text`` if there.
 
     Raises:
         FileNotFoundError: if a file is missing; says which stage makes it.
@@ -58,16 +70,19 @@ def score(data_dir: Path, decode_dir: Path, tasks: Mapping[str, SpeechTask]) -> 
             raise ValueError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
     task_of = {key: tasks[name] for key, name in names.items()}
     answers = _read_answers(decode_dir, task_of)
-    scores = {}
+    scores: dict[str, Any] = {}
+    utterances: list[dict[str, Any]] = []
     for task in (task for name, task in tasks.items() if name in set(names.values())):
         expected = {key: text for key, text in references.items() if names[key] == task.name}
         by_kind = {}
         for kind, (path, answer_of) in answers.items():
             if kind == "llm" or task.answer == "text":
+                answered = {key: answer_of[key] for key in expected}
                 with _naming(path):
-                    by_kind[kind] = _score_task(task, expected, {key: answer_of[key] for key in expected})
+                    by_kind[kind] = _score_task(task, expected, answered)
+                utterances += _score_each(task, kind, expected, answered)
         scores[task.name] = {"answer": task.answer, "utterances": len(expected), "scores": by_kind}
-    return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}
+    return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}, utterances
 
 
 def check_label_probs(path: Path, task_of: Mapping[str, SpeechTask], answers: Mapping[str, str]) -> None:
@@ -144,6 +159,19 @@ def _score_task(task: SpeechTask, references: Mapping[str, str], answers: Mappin
     if task.answer == "text":
         return text_scores(references, answers)
     return label_scores(references, answers, list(task.labels))
+
+
+def _score_each(
+    task: SpeechTask, kind: str, references: Mapping[str, str], answers: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    texts = text_errors(references, answers) if task.answer == "text" else {}
+    for key in sorted(references):
+        entry = {"id": key, "task": task.name, "kind": kind}
+        if key in texts:
+            errors, words = texts[key]
+            yield {**entry, "errors": errors, "words": words}
+        else:
+            yield {**entry, "label": references[key], "right": answers[key] == references[key]}
 
 
 @contextmanager

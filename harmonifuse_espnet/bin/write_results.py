@@ -59,13 +59,20 @@ def main(cmd: Sequence[str] | None = None) -> None:
             *([mean_of_folds(list(scored.values()))] if len(scored) > 1 and args.folds else []),
         ]
         for (exp_dir, scores), config in zip(scored.items(), cycle(configs), strict=False):
-            parts.append(experiment(exp_dir, scores, out.parent, config))
             prefix = f"{exp_dir.parent.name}_{exp_dir.name}" if args.folds else exp_dir.resolve().name
-            shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scores)]
-            parts += [picture_links(shown, out.parent)] if shown else []
+            parts += illustrated(exp_dir, scores, out, config, prefix)
         text = "\n\n".join(parts) + "\n"
         write_files(out.parent, {out.name: text})
         print(text, end="")
+
+
+def illustrated(
+    exp_dir: Path, scored: Sequence[Scored], out: Path, train_config: Path | None, prefix: str
+) -> list[str]:
+    """The section of one experiment, and the one of its pictures, drawn and copied to ``images/<prefix>_*``."""
+    shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
+    pictures_section = [picture_links(shown, out.parent)] if shown else []
+    return [experiment(exp_dir, scored, out.parent, train_config), *pictures_section]
 
 
 def find_folds(pattern: str) -> list[Path]:

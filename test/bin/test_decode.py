@@ -161,7 +161,7 @@ def test_held_out_wordings_take_turns_whatever_the_batch(
     original = Speech2Text.example
 
     def example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
-        asked.setdefault(key, prompt)  # the gate is asked afterwards
+        asked.setdefault((key, task), prompt)  # the gate asks again
         return original(self, key, speech, task, prompt)
 
     monkeypatch.setattr(Speech2Text, "example", example)

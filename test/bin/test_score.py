@@ -60,6 +60,20 @@ def test_scores_of_both_tasks_and_both_kinds_of_answer(
     assert lines[2] == "test  ser (llm)  WA 50.0 %  UA 50.0 %  macro F1 33.3 %  2 utterances"
 
 
+def test_what_each_utterance_adds_to_the_scores(folders: tuple[Path, Path]) -> None:
+    run(*folders)
+    lines = (folders[1] / "utterances.jsonl").read_text().splitlines()
+    assert [tuple(json.loads(line).values()) for line in lines] == [
+        ("a1", "asr", "llm", 1, 3),
+        ("a2", "asr", "llm", 1, 1),
+        ("a1", "asr", "ctc", 0, 3),
+        ("a2", "asr", "ctc", 0, 1),
+        ("s1", "ser", "llm", "ang", True),
+        ("s2", "ser", "llm", "sad", False),
+    ]
+    assert [list(json.loads(line))[3:] for line in (lines[0], lines[4])] == [["errors", "words"], ["label", "right"]]
+
+
 def test_optional_files_may_be_absent(folders: tuple[Path, Path]) -> None:
     data, decode = folders
     (decode / "ctc_text").unlink()

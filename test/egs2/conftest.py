@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRISPEECH = "train_clean_100 train_clean_360 train_other_500 dev_clean dev_other test_clean test_other"
 SETS = {
+    "an4_crema_d": "train_an4 train_crema_d dev_an4 dev_crema_d test_an4 test_crema_d",
     "mini": "train_asr train_ser dev_asr dev_ser test_asr test_ser_sentences test_ser_voices",
     "librispeech": LIBRISPEECH,
     "iemocap": "train_ser dev_ser test_ser train_asr dev_asr test_asr",

@@ -32,7 +32,7 @@ def outputs(command: str, arguments: list[str]) -> list[Path]:
         return [Path(value(arguments, "--decode_dir")) / "score.json"]
     if command in ("pack", "write_results"):
         return [Path(value(arguments, "--out"))]
-    if command in ("upload", "plan"):
+    if command in ("upload", "plan", "compare"):
         return []
     folder = value(arguments, "--output_dir" if command == "train" else "--out_dir") if OUTPUTS[command] else ""
     return [Path(folder) / name for name in OUTPUTS[command]]

@@ -214,6 +214,12 @@ def test_decoding_scoring_packing_and_uploading(mini: Recipe) -> None:
     ]
 
 
+def test_the_results_may_go_to_another_file(mini: Recipe) -> None:
+    mini.run("--results", "my exp/RESULTS.md")
+    assert [call[-1] for call in mini.calls()[-2:]] == ["my exp/RESULTS.md"] * 2
+    assert [call[-2] for call in mini.calls()[-2:]] == ["--out", "--readme"]
+
+
 def test_the_llms_own_tokenizer(mini: Recipe) -> None:
     done = mini.run("--stop_stage", "5", "--tokenizer_type", "llm", "--llm", "Qwen/Qwen3-0.6B")
     assert done.returncode == 0, done.stdout

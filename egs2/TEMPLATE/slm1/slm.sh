@@ -58,6 +58,7 @@ inference_config=conf/decode.yaml        # configuration of decoding
 inference_model=valid.acc.ave.pth        # which of the experiment's models decodes
 inference_tag=         # results go to decode_<tag>; empty: made from configuration and model
 decode_args=           # more options for decoding, such as "--batch_size 4"
+results=RESULTS.md     # file that stage 8 writes; its pictures go to images/ beside it
 # -- Upload
 upload_repo=           # Hugging Face repository, user/name
 upload_private=false   # true: a private repository
@@ -150,7 +151,7 @@ set_names() {
     tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}${encoder:+_${encoder##*/}}}
     exp=$expdir/$tag
     model=$exp/$inference_model
-    results=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}
+    decode_dir=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}
     if [[ $feats_type == raw ]]; then
         feats_stage=2 speech=wav.scp speech_type=sound
         [[ $audio_format != kaldi_ark ]] || speech_type=kaldi_ark
@@ -277,7 +278,7 @@ stage_7() {
     for name in "${test_list[@]}"; do
         need 7 "$feats_stage" "$feats/$name/$speech"
         module decode_cmd decode --train_config "$exp/config.yaml" --model_file "$model" --data_dir "$feats/$name" \
-            --out_dir "$results/$name" --config "$inference_config" --ngpu "$((ngpu > 0))" --feats_type "$feats_type" "${extra[@]}"
+            --out_dir "$decode_dir/$name" --config "$inference_config" --ngpu "$((ngpu > 0))" --feats_type "$feats_type" "${extra[@]}"
     done
 }
 
@@ -287,16 +288,16 @@ stage_8() {
     given 8 "$tasks"
     for name in "${test_list[@]}"; do
         need 8 2 "$dumpdir/raw/$name/text"
-        need 8 7 "$results/$name/text"
-        module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$results/$name"
+        need 8 7 "$decode_dir/$name/text"
+        module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$decode_dir/$name"
     done
-    module train_cmd write_results "${experiments[@]}" --train_config "$train_config" --out RESULTS.md
+    module train_cmd write_results "${experiments[@]}" --train_config "$train_config" --out "$results"
 }
 
 stage_9() {
     local options=()
     need 9 6 "$exp/config.yaml" "$model"
-    [[ ! -s RESULTS.md ]] || options=(--readme RESULTS.md)
+    [[ ! -s $results ]] || options=(--readme "$results")
     module train_cmd pack --train_config "$exp/config.yaml" --model_file "$model" --out "$exp/model.zip" "${options[@]}"
 }
 

@@ -1,0 +1,31 @@
+"""The Markdown that generated results are made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def section(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A heading of the third level and a table."""
+    return f"### {title}\n\n{table(header, rows)}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table.
+
+    Example:
+        >>> print(table(["a", "b"], [["1", "2"]]))
+        |a|b|
+        |---|---|
+        |1|2|
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"|{'|'.join(cells)}|" for cells in lines)
+
+
+def link(path: Path, out_dir: Path, text: str = "") -> str:
+    """A link to a file, as seen from ``out_dir``; its text is the relative path if none is given."""
+    relative = Path(os.path.relpath(path, out_dir)).as_posix()
+    return f"[{text or relative}]({relative})"

@@ -1,0 +1,140 @@
+"""compare: one command from configurations to the tables, with a run.sh that trains nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fake_recipe import ABLATION, make_recipe, write_config
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from harmonifuse_espnet import cost
+from harmonifuse_espnet.bin.compare import main
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe's folder."""
+    monkeypatch.chdir(make_recipe(tmp_path / "slm1"))
+    monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 540.0)
+
+
+def run(*options: str) -> tuple[int, str]:
+    """Exit status and what was written."""
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    return int(ended.value.code or 0), Path("RESULTS.md").read_text() if Path("RESULTS.md").exists() else ""
+
+
+def calls() -> int:
+    return len(Path("calls").read_text().splitlines())
+
+
+def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    status, text = run("--jobs", "2")
+    assert status == 0 and calls() == 1 + 6 * 2
+    assert text.startswith("# RESULTS\n\nMade by `harmonifuse_espnet.bin.compare`; do not edit.\n\n## Environments\n")
+    assert text.index("## In words") < text.index("## Comparison") < text.index("## Cost")
+    assert "\n## exp/ablation/ours_seed1\n\n- training config: [conf/train.yaml](conf/train.yaml)" in text
+    assert capsys.readouterr().out.endswith("; none left\nRESULTS.md: written\n")
+
+
+def test_the_tables() -> None:
+    _, text = run()
+    wer = "### decode_valid.acc.ave\n\nWER of asr (llm) on test_asr, 40 utterances:\n\n"
+    assert (
+        f"{wer}|variant|seeds|WER|difference to Ours|p|verdict|\n|---|---|---|---|---|---|\n|Ours|2|5.0 ± 0.0|-|"
+        in text
+    )
+    assert re.search(
+        r"\|naive multi-task\|2\|15\.0 ± 0\.0\|\+10\.0 \[\+8\.\d, \+1[12]\.\d\]\|< 0\.001\|worse\|\n", text
+    )
+    assert re.search(r"\|the same again\|1\|5\.0\|\+0\.0 \[-[\d.]+, \+[\d.]+\]\|1\.000\|no difference shown\|", text)
+    assert "|[Ours](conf/train.yaml)|1,000|900|3|4.0|" in text
+    assert text.count("|0.200|1|\n") == 4  # RTF and jobs
+
+
+def test_the_words() -> None:
+    _, text = run()
+    wer = "WER of asr (llm) on test_asr (5.0 ± 0.0 against"
+    ua = "UA of ser (llm) on test_ser (75.0 ± 0.0 against 25.0 ± 0.0)"
+    assert (
+        "## In words\n\n"
+        "Decoding with `conf/decode.yaml`:\n\n"
+        f"- Ours against asr_only: better in {wer} 10.0).\n"
+        f"- Ours against naive multi-task: better in {wer} 15.0 ± 0.0) and {ua}.\n"
+        "- No difference shown on any measure against the same again.\n\n"
+    ) in text
+
+
+def test_chosen_variants_are_run_and_what_is_there_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--variants", "ours", "--seeds", "1")
+    assert calls() == 3
+    status, text = run("--variants", "naive")
+    assert status == 0 and calls() == 3 + 4
+    assert "|Ours|1 of 2|5.0|-|-|-|\n|asr_only|0 of 1|-|-|-|missing|\n|naive multi-task|2|15.0 ± 0.0|" in text
+    assert "- Ours against asr_only: not compared in WER of asr (llm) on test_asr.\n" in text
+    assert run("--run", "false")[1].partition("## In words")[2] == text.partition("## In words")[2]
+    assert calls() == 3 + 4
+    assert run("--variants", "his")[0] == 1
+    assert "'his' is no variant; there are ours, asr_only, naive, same" in capsys.readouterr().err
+
+
+def test_learning_curves_of_all_variants_are_drawn_and_linked() -> None:
+    for name in ("ours_seed1", "naive_seed1"):
+        for split in ("train", "valid"):
+            writer = EventFileWriter(f"exp/ablation/{name}/tensorboard/{split}")
+            summary = Summary(value=[Summary.Value(tag="acc_asr", simple_value=0.5)])
+            writer.add_event(Event(wall_time=0.0, step=1, summary=summary))
+            writer.close()
+    _, text = run("--seeds", "1")
+    assert "![learning curves of all variants](images/ablation_learning_curves.png)" in text
+    assert Path("images/ablation_learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_failed_run_ends_with_status_1_after_the_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAIL", "asr_only_seed1:7")
+    status, text = run()
+    assert status == 1 and "|asr_only|0 of 1|-|-|-|missing|\n" in text
+    assert capsys.readouterr().out.endswith("\nRESULTS.md: written; 1 runs failed\n")
+
+
+def test_data_that_cannot_be_prepared_end_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAIL", "none:1")
+    assert run() == (1, "")
+    message = "error: ./run.sh --stage 1 --stop_stage 5 ended with status 3; see exp/ablation/prepare.log\n"
+    assert capsys.readouterr().err == message
+
+
+def test_a_changed_configuration_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--variants", "ours")
+    write_config(Path(), "train", {"optim_conf": {"lr": 0.2}, "max_epoch": 2})
+    before = calls()
+    assert run()[0] == 1 and calls() == before
+    assert "optim_conf.lr was 0.1, is now 0.2" in capsys.readouterr().err
+
+
+def test_two_ways_of_decoding_have_their_sections_and_words_are_on_the_first() -> None:
+    write_config(Path(), "decode_held_out", {"prompts": "held_out"})
+    write_config(Path(), "ablation", {**ABLATION, "decode": ["conf/decode.yaml", "conf/decode_held_out.yaml"]})
+    _, text = run("--seeds", "1")
+    assert "\n### decode_valid.acc.ave\n" in text and "\n### decode_held_out_valid.acc.ave\n" in text
+    assert text.partition("## Comparison")[0].count("naive multi-task") == 1
+    assert calls() == 1 + 4 * 3
+
+
+def test_nothing_scored_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--run", "false") == (1, "")
+    assert "no run is scored in exp/ablation" in capsys.readouterr().err
+
+
+def test_whole_numbers_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--jobs", "0")[0] == 2
+    assert "--jobs and --seeds must be 1 or more, got 0 and None" in capsys.readouterr().err
