@@ -157,7 +157,7 @@ def test_the_last_line_tells_the_speed(recipe: Recipe, experiment: Path, capsys:
 def test_held_out_wordings_take_turns_whatever_the_batch(
     recipe: Recipe, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, str | None] = {}
+    asked: dict[tuple[str, str], str | None] = {}
     original = Speech2Text.example
 
     def example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
@@ -169,8 +169,8 @@ def test_held_out_wordings_take_turns_whatever_the_batch(
     for size in ("1", "4"):
         asked.clear()
         recipe.decode(experiment, tmp_path / size, "--batch_size", size, "--prompts", "held_out")
-        assert [asked[f"test_asr_{turn}"] for turn in range(3)] == [first, second, first]
-        assert [asked[f"test_ser_{turn}"] for turn in range(3)] == HELD_OUT["ser"] * 3
+        assert [asked[f"test_asr_{turn}", "asr"] for turn in range(3)] == [first, second, first]
+        assert [asked[f"test_ser_{turn}", "ser"] for turn in range(3)] == HELD_OUT["ser"] * 3
     assert contents(tmp_path / "1").keys() == contents(tmp_path / "4").keys()
     recipe.decode(experiment, tmp_path / "trained")
     assert set(asked.values()) == {None}  # the task's first
