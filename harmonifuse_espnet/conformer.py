@@ -22,26 +22,33 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 class ConvSubsampling(nn.Module):
-    """Features (B, T, F) -> (B, T / 4, D): two strided convolutions over time and frequency, masked after each.
+    """Features (B, T, F) -> (B, T / factor, D): strided convolutions over time and frequency, masked after each.
 
-    The second one is depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084).
+    All but the first are depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084).
+
+    Raises:
+        ValueError: if ``factor`` is no power of two from 2 on.
     """
 
-    def __init__(self, features: int, width: int, channels: int = 32) -> None:
+    def __init__(self, features: int, width: int, factor: int = 4, channels: int = 32) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            [
-                nn.Conv2d(1, channels, 3, stride=2, padding=1),
-                nn.Sequential(
-                    nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
-                    nn.Conv2d(channels, channels, 1),
-                ),
-            ]
-        )
-        self.project = nn.Linear(channels * (((features + 1) // 2 + 1) // 2), width)
+        if factor < 2 or factor & (factor - 1):
+            raise ValueError(f"subsampling must be a power of two (2, 4, 8, ...), got {factor}")
+        first = nn.Conv2d(1, channels, 3, stride=2, padding=1)
+        others = [
+            nn.Sequential(
+                nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels),
+                nn.Conv2d(channels, channels, 1),
+            )
+            for _ in range(factor.bit_length() - 2)
+        ]
+        self.convs = nn.ModuleList([first, *others])
+        for _ in self.convs:
+            features = (features + 1) // 2
+        self.project = nn.Linear(channels * features, width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(ceil(T / 2) / 2), D) and its lengths."""
+        """``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(T / factor), D) and its lengths."""
         hidden = features.unsqueeze(1)
         for conv in self.convs:
             lengths = (lengths + 1) // 2

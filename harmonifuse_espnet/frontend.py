@@ -48,6 +48,8 @@ class LogMelFrontend(nn.Module):
     """Log-mel features and a small Conformer encoder, for training from scratch.
 
     Args:
+        subsampling: Feature frames of 10 ms to one frame of the encoder, a power of two. Frames of 40 ms (4) can hold
+            characters; frames of 80 ms (8) need longer CTC units and half the time.
         feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
         feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None for none.
         specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.
@@ -59,8 +61,6 @@ class LogMelFrontend(nn.Module):
         (2, torch.Size([1, 26, 32]), tensor([26]))
     """
 
-    frame_shift = 0.04
-
     def __init__(
         self,
         n_mels: int = 80,
@@ -69,23 +69,24 @@ class LogMelFrontend(nn.Module):
         num_heads: int = 4,
         kernel_size: int = 15,
         dropout: float = 0.1,
+        subsampling: int = 4,
         feats_type: str = "raw",
         feats_stats: str | None = None,
         specaug: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.num_layers, self.hidden_size = num_layers, hidden_size
+        self.num_layers, self.hidden_size, self.frame_shift = num_layers, hidden_size, 0.01 * subsampling
         self.logmel = LogMel(n_mels) if feats_type == "raw" else None
         self.normalize = GlobalMVN(feats_stats) if feats_stats else None
         self.specaug = SpecAug(**specaug) if specaug else None
-        self.subsampling = ConvSubsampling(n_mels, hidden_size)
+        self.subsampling = ConvSubsampling(n_mels, hidden_size, subsampling)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             [ConformerBlock(hidden_size, num_heads, 4 * hidden_size, kernel_size, dropout) for _ in range(num_layers)]
         )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames of 40 ms."""
+        """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames."""
         # Mel energies span more than bfloat16's eight bits tell apart.
         with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)

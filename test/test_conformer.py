@@ -19,15 +19,22 @@ def test_length_mask_literally() -> None:
     assert length_mask(torch.tensor([0, 2, 3]), 3).int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
-def test_subsampling_quarters_the_frames_rounding_up_and_ignores_padding() -> None:
-    layer, features = ConvSubsampling(8, 16), padded()
+@pytest.mark.parametrize(("factor", "expected"), [(2, [5, 3, 1]), (4, [3, 2, 1]), (8, [2, 1, 1])])
+def test_subsampling_divides_the_frames_rounding_up_and_ignores_padding(factor: int, expected: list[int]) -> None:
+    layer, features = ConvSubsampling(8, 16, factor), padded()
     clean = features * length_mask(LENGTHS, 9)[..., None]
     states, lengths = layer(clean, LENGTHS)
-    assert states.shape == (3, 3, 16) and lengths.tolist() == [3, 2, 1]
+    assert states.shape == (3, expected[0], 16) and lengths.tolist() == expected
     for row, length in enumerate(LENGTHS.tolist()):
         alone, count = layer(clean[row : row + 1, :length], LENGTHS[row : row + 1])
         torch.testing.assert_close(states[row, : int(count)], alone[0], atol=1e-6, rtol=0)
         assert not states[row, int(count) :].any()
+
+
+@pytest.mark.parametrize("factor", [0, 1, 3, 6])
+def test_subsampling_is_by_powers_of_two(factor: int) -> None:
+    with pytest.raises(ValueError, match=f"subsampling must be a power of two .*, got {factor}"):
+        ConvSubsampling(8, 16, factor)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 15])
