@@ -34,6 +34,7 @@ class ConvSubsampling(nn.Module):
         super().__init__()
         if factor < 2 or factor & (factor - 1):
             raise ValueError(f"subsampling must be a power of two (2, 4, 8, ...), got {factor}")
+        self.factor = factor
         first = nn.Conv2d(1, channels, 3, stride=2, padding=1)
         others = [
             nn.Sequential(

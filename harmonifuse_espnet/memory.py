@@ -122,7 +122,8 @@ def frames_of(frontend: Any, length: int) -> int:
     if isinstance(frontend, PrecomputedFrontend):
         return length
     if isinstance(frontend, LogMelFrontend):
-        return -(-(length // frontend.logmel.hop_length + 1 if frontend.logmel else length) // 4)
+        features = length // frontend.logmel.hop_length + 1 if frontend.logmel else length
+        return -(-features // frontend.subsampling.factor)
     return length // SAMPLES_PER_FRAME
 
 
