@@ -13,7 +13,7 @@ import yaml
 from published import PUBLISHED, write_hub_cache
 from tiny import write_tokenizer
 
-from harmonifuse_espnet.configs import parse_train_args
+from harmonifuse_espnet.configs import parse_with_config
 from harmonifuse_espnet.prompts import load_tasks
 from harmonifuse_espnet.task import HarmoniFuseTask
 
@@ -48,7 +48,7 @@ def parse(config: Path, folder: Path) -> argparse.Namespace:
     tokenizer = write_tokenizer(folder / "ctc", load_tasks(tasks))
     options = ["--config", str(config), "--tasks", str(tasks), "--output_dir", str(folder), "--ngpu", "0"]
     options += ["--tokenizer", tokenizer, "--ctc_tokenizer", tokenizer]
-    return parse_train_args(HarmoniFuseTask.get_parser(), options)
+    return parse_with_config(HarmoniFuseTask.get_parser(), options)
 
 
 def differences(one: argparse.Namespace, other: argparse.Namespace) -> set[str]:
