@@ -97,7 +97,8 @@ def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
     """
     expdir, comparisons = runs[0].exp_dir.parent, compare(ablation, runs)
     if not comparisons:
-        raise FileNotFoundError(f"no run is scored in {expdir}; nothing to write")
+        configs = " or ".join(map(str, ablation.decode))
+        raise FileNotFoundError(f"no run in {expdir} is scored with {configs} as it is now; nothing to write")
     curves = list(learning_curves(ablation, runs, out))
     reference = Run(ablation.reference, 1, expdir / f"{ablation.reference.name}_seed1")
     parts = [
