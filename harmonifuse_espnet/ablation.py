@@ -55,9 +55,9 @@ class Run:
         """What it is called on the terminal."""
         return f"{self.variant.name} seed {self.seed}"
 
-    def answers(self, decode: Path) -> list[Path]:
-        """The folder of each test set's answers, decoded with a configuration."""
-        return [self.exp_dir / f"decode_{decode_tag(decode)}" / name for name in self.variant.test_sets]
+    def answers(self, decode: Path, test_set: str) -> Path:
+        """The folder of a test set's answers, decoded with a configuration."""
+        return self.exp_dir / f"decode_{decode_tag(decode)}" / test_set
 
 
 @dataclass(frozen=True)

@@ -199,13 +199,19 @@ def is_trained(run: Run) -> bool:
 
 
 def is_decoded(run: Run, decode: Path) -> bool:
-    """Whether every test set's scores are newer than the model and made with this decoding configuration."""
-    made_with, config = read_notes(run.exp_dir / MADE_WITH), _plain(read_config(decode))
-    model, scores = run.exp_dir / MODEL, [folder / "score.json" for folder in run.answers(decode)]
+    """Whether every test set is answered."""
+    return all(is_answered(run, decode, name) for name in run.variant.test_sets)
+
+
+def is_answered(run: Run, decode: Path, test_set: str) -> bool:
+    """Whether a test set's scores are newer than the model and made with a decoding configuration as it is now."""
+    made_with = read_notes(run.exp_dir / MADE_WITH).get(f"{decode_tag(decode)}/{test_set}")
+    model, score = run.exp_dir / MODEL, run.answers(decode, test_set) / "score.json"
     return (
-        all(made_with.get(f"{decode_tag(decode)}/{name}") == config for name in run.variant.test_sets)
-        and all(path.is_file() for path in (model, *scores))
-        and all(path.stat().st_mtime >= model.stat().st_mtime for path in scores)
+        made_with == _plain(read_config(decode))
+        and model.is_file()
+        and score.is_file()
+        and score.stat().st_mtime >= model.stat().st_mtime
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from harmonifuse_espnet.ablation import Ablation, Run, Variant, decode_tag
+from harmonifuse_espnet.ablation import Ablation, Run, Variant
+from harmonifuse_espnet.ablation_runs import is_answered
 from harmonifuse_espnet.significance import Difference, paired_difference, rates
 
 NONE_SHOWN = "no difference shown"
@@ -106,6 +107,8 @@ def read_answers(path: Path) -> dict[tuple[str, str], Answers]:
 def compare(ablation: Ablation, runs: Iterable[Run]) -> list[Comparison]:
     """Every comparison that the scored runs allow, in the order of the ablation's decoding configurations and sets.
 
+    Answers by an older model, or by a decoding configuration as it was before, count as missing.
+
     Raises:
         ValueError: if two runs answered different utterances of a test set.
     """
@@ -133,8 +136,11 @@ def _answers(entries: Sequence[Mapping[str, Any]]) -> Answers:
 
 
 def _collect(runs: Sequence[Run], decode: Path, test_set: str) -> list[tuple[Run, dict[tuple[str, str], Answers]]]:
-    files = [(run, run.exp_dir / f"decode_{decode_tag(decode)}" / test_set / "utterances.jsonl") for run in runs]
-    return [(run, read_answers(path)) for run, path in files if test_set in run.variant.test_sets and path.is_file()]
+    return [
+        (run, read_answers(run.answers(decode, test_set) / "utterances.jsonl"))
+        for run in runs
+        if test_set in run.variant.test_sets and is_answered(run, decode, test_set)
+    ]
 
 
 def _rows(ablation: Ablation, test_set: str, answered: Sequence[tuple[Run, Answers]]) -> list[Row]:

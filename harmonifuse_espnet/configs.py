@@ -1,4 +1,4 @@
-"""Training configurations that build on others: ``base: ../train.yaml`` and the lines that differ."""
+"""Configurations that build on others: ``base: ../train.yaml`` and the lines that differ."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def parse_train_args(parser: argparse.ArgumentParser, cmd: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse options whose ``--config`` may have a ``base``, of which ESPnet's own parser knows nothing.
 
-    As there, the configuration's values become the parser's defaults, and all its keys must be options. ESPnet's
-    ``--print_config`` parses the command line once more by itself, and refuses a base.
+    As there, the configuration's values become the parser's defaults, so that the command line wins, and all its keys
+    must be options. ESPnet's ``--print_config`` parses the command line once more by itself, and refuses a base.
 
     Raises:
         FileNotFoundError: if there is no such configuration or base.

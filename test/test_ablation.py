@@ -43,7 +43,7 @@ def test_answers_lie_where_run_sh_puts_them() -> None:
     assert decode_tag(Path("conf/decode.yaml")) == "valid.acc.ave"
     assert decode_tag(Path("conf/decode_held_out.yaml")) == "held_out_valid.acc.ave"
     run = read_ablation(Path("conf/ablation.yaml")).runs(Path("exp"))[1]
-    assert run.answers(Path("conf/decode.yaml")) == [Path("exp/asr_only_seed1/decode_valid.acc.ave/test_asr")]
+    assert run.answers(Path("conf/decode.yaml"), "test_asr") == Path("exp/asr_only_seed1/decode_valid.acc.ave/test_asr")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_recipe import ANSWERS, make_recipe, write_answers
+from fake_recipe import ANSWERS, make_recipe, write_answers, write_config
 
 from harmonifuse_espnet.ablation import Ablation, Run, read_ablation
 from harmonifuse_espnet.comparison import Comparison, compare, read_answers
@@ -20,9 +22,20 @@ DECODE = "decode_valid.acc.ave"
 def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs but one seed of naive, decoded and scored."""
     monkeypatch.chdir(make_recipe(tmp_path / "slm1"))
-    for run, (errors, right) in ANSWERS.items():
+    for run in ANSWERS:
         if run != "naive_seed2":
-            write_answers(EXPDIR / run / DECODE, errors, right)
+            answer(run)
+
+
+def answer(run: str, errors: Sequence[int] | None = None, right: Sequence[int] | None = None) -> None:
+    """Leave a model and its answers, the fake recipe's if none are given."""
+    if errors is None:
+        errors, right = ANSWERS[run]
+    write_answers(EXPDIR / run / DECODE, errors, right)
+    (EXPDIR / run / "valid.acc.ave.pth").touch()
+    os.utime(EXPDIR / run / "valid.acc.ave.pth", (0, 0))
+    made_with = {f"valid.acc.ave/{name}": {"beam_size": 1} for name in ("test_asr", "test_ser")}
+    (EXPDIR / run / "made_with.json").write_text(json.dumps(made_with))
 
 
 @pytest.fixture
@@ -61,9 +74,8 @@ def test_differences_worked_by_hand(ablation: Ablation) -> None:
 
 
 def test_fewer_errors_and_more_right_labels_are_better(ablation: Ablation) -> None:
-    write_answers(EXPDIR / "naive_seed2" / DECODE, [0] * 40, [1] * 40)
-    (EXPDIR / "naive_seed1" / DECODE / "test_asr" / "utterances.jsonl").unlink()
-    (EXPDIR / "naive_seed1" / DECODE / "test_ser" / "utterances.jsonl").unlink()
+    answer("naive_seed2", [0] * 40, [1] * 40)
+    (EXPDIR / "naive_seed1" / "valid.acc.ave.pth").unlink()
     found = [by_variant(comparison)["naive"] for comparison in compare(ablation, runs(ablation))]
     assert found == [("0.0", -5.0, "better"), ("100.0", 25.0, "better")]
 
@@ -75,6 +87,16 @@ def test_missing_runs_are_marked_and_without_the_reference_nothing_differs(ablat
     assert by_variant(wer)["asr_only"] == ("10.0", None, "-")
     assert "asr_only" not in by_variant(ua)
     assert compare(ablation, []) == []
+
+
+def test_answers_made_otherwise_than_they_would_be_now_are_missing(ablation: Ablation) -> None:
+    """One run has another model since, one was decoded with a configuration as it was before."""
+    os.utime(EXPDIR / "naive_seed1" / "valid.acc.ave.pth", (2**32, 2**32))
+    (EXPDIR / "same_seed1" / "made_with.json").write_text(json.dumps({"valid.acc.ave/test_asr": {"beam_size": 4}}))
+    for comparison in compare(ablation, runs(ablation)):
+        assert by_variant(comparison)["naive"] == by_variant(comparison)["same"] == ("-", None, "missing")
+    write_config(Path(), "decode", {"beam_size": 2})
+    assert compare(ablation, runs(ablation)) == []
 
 
 def test_the_unweighted_accuracy_is_that_of_the_scores(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.configs import merge, parse_train_args, read_config
+from harmonifuse_espnet.configs import merge, parse_with_config, read_config
 
 BASE = "max_epoch: 3\noptim_conf: {lr: 0.1, fused: true}\nspeeds: {asr: [0.9, 1.0]}\n"
 
@@ -87,18 +87,18 @@ def test_what_cannot_be_read_is_named(conf: Path) -> None:
 
 def test_options_go_before_the_configuration_and_that_before_defaults(conf: Path) -> None:
     low = str(conf / "tuning/low.yaml")
-    args = parse_train_args(parser(), ["--config", low])
+    args = parse_with_config(parser(), ["--config", low])
     assert (args.config, args.max_epoch, args.optim_conf, args.gate) == (low, 3, {"lr": 0.2, "fused": True}, "prompt")
-    assert parse_train_args(parser(), ["--max_epoch", "5", f"--config={low}"]).max_epoch == 5
-    assert parse_train_args(parser(), ["--max_epoch", "5"]).config is None
+    assert parse_with_config(parser(), ["--max_epoch", "5", f"--config={low}"]).max_epoch == 5
+    assert parse_with_config(parser(), ["--max_epoch", "5"]).config is None
     (conf / "tuning/low.yaml").write_text("gate: none\n")
-    assert parse_train_args(parser(), ["--config", low]).gate is None  # as typed on the command line
+    assert parse_with_config(parser(), ["--config", low]).gate is None  # as typed on the command line
 
 
 def test_a_key_that_is_no_option_is_named_with_its_file(conf: Path) -> None:
     (conf / "train.yaml").write_text("max_epochs: 3\n")
     with pytest.raises(ValueError, match=r"tuning/low.yaml: no such options: max_epochs; --help lists"):
-        parse_train_args(parser(), ["--config", str(conf / "tuning/low.yaml")])
+        parse_with_config(parser(), ["--config", str(conf / "tuning/low.yaml")])
 
 
 def test_reading_a_configuration_loads_neither_espnet_nor_torch() -> None:

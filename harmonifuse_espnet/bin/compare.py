@@ -1,7 +1,8 @@
 """Train, decode and score the variants of an ablation, and write what they show into RESULTS.md.
 
 Call it in a recipe's folder (local/ablation.sh does). What is done is not done again: a call that was stopped goes on
-where it was. Every run is exp/ablation/<variant>_seed<k>, made by the recipe's run.sh.
+where it was. Every run is <expdir>/<variant>_seed<k>, made by the recipe's run.sh; its log is ablation.log there. The
+table has every run that is there, whichever are chosen.
 """
 
 from __future__ import annotations
@@ -31,17 +32,21 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m harmonifuse_espnet.bin.compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--config", default="conf/ablation.yaml", help="the variants and their reference")
-    parser.add_argument("--out", default="RESULTS.md", help="the file to write; its pictures go to images/ beside it")
-    parser.add_argument("--expdir", default="exp/ablation", help="folder of the runs; exp is run.sh's --expdir")
-    parser.add_argument("--variants", nargs="*", default=[], help="run these only; the table has all that is there")
-    parser.add_argument("--seeds", type=int, help="at most so many seeds of each variant")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; with several, each has one thread")
+    parser.add_argument("--config", default="conf/ablation.yaml", help="the variants and their reference [%(default)s]")
+    parser.add_argument("--out", default="RESULTS.md", help="the file to write, with images/ beside it [%(default)s]")
+    parser.add_argument(
+        "--expdir", default="exp/ablation", help="folder of the runs, in run.sh's --expdir [%(default)s]"
+    )
+    parser.add_argument("--variants", default="", help="run these only, names separated by blanks [all]")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds of each variant [all]")
+    help = "runs at a time; with several, each has one process of one thread [%(default)s]"
+    parser.add_argument("--jobs", type=int, default=1, help=help)
     parser.add_argument("--test_sets", default="", help="test sets in place of the config's, separated by blanks")
-    parser.add_argument("--train_args", default="", help='more options for every training: "--max_epoch 3"')
-    parser.add_argument("--run_args", default="", help='more options for run.sh: "--ngpu 1"')
-    parser.add_argument("--run", type=boolean, default=True, help="false: only the table of what is there")
+    parser.add_argument("--train_args", default="", help='more options for every training, such as "--max_epoch 3"')
+    parser.add_argument("--run_args", default="", help='more options for run.sh, such as "--ngpu 1"')
+    parser.add_argument("--run", type=boolean, default=True, help="false: only the tables, of what is there")
     return parser
 
 
@@ -56,7 +61,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
     with friendly_errors():
         expdir, out = Path(args.expdir), Path(args.out)
         ablation = read_ablation(Path(args.config), args.test_sets.split(), args.seeds)
-        runs, failed = choose(ablation, expdir, args.variants), []
+        names = args.variants.split()
+        runs, failed = choose(ablation, expdir, names), []
         recipe = Recipe(expdir, args.train_args, shlex.split(args.run_args), args.jobs)
         for run in runs:
             recipe.check_unchanged(run)
@@ -65,7 +71,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
                 recipe.prepare(ablation.test_sets)
             except RunFailed as error:
                 raise OSError(str(error)) from error
-            failed = carry_out_all(recipe, ablation, [run for run in runs if wanted(run, args.variants)])
+            failed = carry_out_all(recipe, ablation, [run for run in runs if wanted(run, names)])
         write_files(out.parent, {out.name: results(ablation, runs, out)})
         print(f"{out}: written" + (f"; {len(failed)} runs failed" if failed else ""))
     sys.exit(bool(failed))
@@ -97,7 +103,8 @@ def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
     """
     expdir, comparisons = runs[0].exp_dir.parent, compare(ablation, runs)
     if not comparisons:
-        raise FileNotFoundError(f"no run is scored in {expdir}; nothing to write")
+        configs = " or ".join(map(str, ablation.decode))
+        raise FileNotFoundError(f"no run in {expdir} is scored with {configs} as it is now; nothing to write")
     curves = list(learning_curves(ablation, runs, out))
     reference = Run(ablation.reference, 1, expdir / f"{ablation.reference.name}_seed1")
     parts = [

@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +24,7 @@ import yaml
 from harmonifuse_espnet.answers import check_same_ids
 from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.configs import parse_with_config
 from harmonifuse_espnet.corpora.datadir import format_table, read_table
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
@@ -55,12 +56,22 @@ def get_parser() -> argparse.ArgumentParser:
         "--batch_size", type=int, default=16, help="utterances at a time; the answers don't depend on it"
     )
     parser.add_argument("--ngpu", type=int, default=0, help="0 for the CPU, 1 for a GPU")
-    parser.add_argument("--beam_size", type=int, default=1, help="hypotheses of the search; 1 is greedy search")
-    parser.add_argument("--ctc_weight", type=float, default=0.0, help="of the CTC prefix scores; 0: the LM alone")
     parser.add_argument(
-        "--length_penalty", type=float, default=0.0, help="0 compares sums of scores, 1 means (longer answers)"
+        "--beam_size", type=int, default=1, help="hypotheses of the search for a text; 1 is greedy search"
     )
-    parser.add_argument("--max_length_ratio", type=float, default=1.0, help="most tokens for each connector frame")
+    parser.add_argument(
+        "--ctc_weight", type=float, default=0.0, help="share of CTC in that search: 0 is the language model alone"
+    )
+    parser.add_argument(
+        "--length_penalty",
+        type=float,
+        default=0.0,
+        help="beams have the sum of their tokens' scores over their number to this power: 0 is the sum, 1 the mean, "
+        "which favours longer answers",
+    )
+    parser.add_argument(
+        "--max_length_ratio", type=float, default=1.0, help="most tokens of an answer for each frame of the connector"
+    )
     parser.add_argument(
         "--prompts", default="trained", help="trained: each task's first wording; held_out: its held-out ones in turn"
     )
@@ -75,46 +86,28 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Decode a test set."""
-    args = _parse(cmd)
     logging.basicConfig(level=logging.WARNING)
     with friendly_errors():
-        data_dir, out_dir = Path(args.data_dir), Path(args.out_dir)
-        names = ("wav.scp" if args.feats_type == "raw" else "feats.scp", "utt2num_samples", "utt2task")
-        tables = {name: read_table(data_dir / name) for name in names}
-        check_same_ids(data_dir, tables)
-        speech, lengths, tasks = tables.values()
+        args = parse_with_config(get_parser(), cmd)
+        out_dir = Path(args.out_dir)
+        speech, lengths, tasks = _read_tables(Path(args.data_dir), args.feats_type)
         from harmonifuse_espnet.speech2text import Speech2Text
 
         device = "cuda" if args.ngpu else "cpu"
         search = {name: getattr(args, name) for name in SEARCH}
         model = Speech2Text(args.train_config, args.model_file, device, **search)
         wordings = _wordings(args, tasks, model.tasks)
-        done = _resume(out_dir / PARTIAL, _identity(args))
         by_length = sorted(speech, key=lambda utterance: (-int(lengths[utterance]), utterance))
-        batches = [by_length[start : start + args.batch_size] for start in range(0, len(by_length), args.batch_size)]
-        left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
-        with (out_dir / PARTIAL).open("a", encoding="utf-8") as partial:
-            for batch in progress(left, len(left), "batches"):
-                examples = [
-                    model.example(key, _load(speech[key], args.feats_type), tasks[key], wordings.get(key))
-                    for key in batch
-                ]
-                for utterance, answer in _answers(model, batch, examples):
-                    done[utterance] = answer
-                    partial.write(json.dumps({"id": utterance, **answer}) + "\n")
-                partial.flush()
-        gates = [
-            trace_gate(
-                model,
-                key,
-                task,
-                _load(speech[key], args.feats_type),
-                args.feats_type,
-                done[key]["text"],
-                wordings.get(key),
-            )
-            for task, key in _typical(by_length, tasks).items()
-        ]
+
+        def example(key: str) -> dict[str, np.ndarray]:
+            return model.example(key, _load(speech[key], args.feats_type), tasks[key], wordings.get(key))
+
+        done = _resume(out_dir / PARTIAL, _identity(args))
+        _answer_all(model, by_length, args.batch_size, example, done, out_dir / PARTIAL)
+        gates = []
+        for task, key in _typical(by_length, tasks).items():
+            sound, text = _load(speech[key], args.feats_type), done[key]["text"]
+            gates.append(trace_gate(model, key, task, sound, args.feats_type, text, wordings.get(key)))
         speed = _speed({key: done[key]["seconds"] for key in speech}, lengths)
         _write(out_dir, {key: done[key] for key in speech}, model, sorted(set(tasks.values())), gates, speed)
         print(
@@ -123,17 +116,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
         )
 
 
-def _parse(cmd: Sequence[str] | None) -> argparse.Namespace:
-    parser = get_parser()
-    config = parser.parse_known_args(cmd)[0].config
-    if config is not None:
-        with friendly_errors():
-            values = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
-            unknown = sorted(set(values) - {action.dest for action in parser._actions})
-            if unknown:
-                raise ValueError(f"{config}: unknown options {unknown}; see --help")
-        parser.set_defaults(**values)
-    return parser.parse_args(cmd)
+def _read_tables(data_dir: Path, feats_type: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Where each utterance's speech is, its samples, and its task."""
+    names = ("wav.scp" if feats_type == "raw" else "feats.scp", "utt2num_samples", "utt2task")
+    tables = {name: read_table(data_dir / name) for name in names}
+    check_same_ids(data_dir, tables)
+    speech, lengths, tasks = tables.values()
+    return speech, lengths, tasks
 
 
 def _identity(args: argparse.Namespace) -> dict[str, Any]:
@@ -173,17 +162,32 @@ def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]
     return {entry.pop("id"): entry for entry in kept}
 
 
-def _answers(
-    model: Speech2Text, batch: Sequence[str], examples: Sequence[Mapping[str, np.ndarray]]
-) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each utterance's answer with its share of the seconds that the model took."""
+def _answer_all(
+    model: Speech2Text,
+    utterances: Sequence[str],
+    batch_size: int,
+    example: Callable[[str], Mapping[str, np.ndarray]],
+    done: dict[str, dict[str, Any]],
+    partial: Path,
+) -> None:
+    """Put into ``done`` what it lacks, batch by batch, and at once into the file of partial answers.
+
+    Each answer has its share of the seconds that the model took.
+    """
     from harmonifuse_espnet.preprocessor import collate
 
-    collated = collate(list(zip(batch, examples, strict=True)))[1]
-    start = time.perf_counter()
-    answers = model.answer_batch(collated)
-    seconds = (time.perf_counter() - start) / len(batch)
-    return [(key, {**asdict(answer), "seconds": seconds}) for key, answer in zip(batch, answers, strict=True)]
+    batches = [utterances[start : start + batch_size] for start in range(0, len(utterances), batch_size)]
+    left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
+    with partial.open("a", encoding="utf-8") as file:
+        for batch in progress(left, len(left), "batches"):
+            collated = collate([(key, example(key)) for key in batch])[1]
+            start = time.perf_counter()
+            answers = model.answer_batch(collated)
+            seconds = (time.perf_counter() - start) / len(batch)
+            for key, answer in zip(batch, answers, strict=True):
+                done[key] = {**asdict(answer), "seconds": seconds}
+                file.write(json.dumps({"id": key, **done[key]}) + "\n")
+            file.flush()
 
 
 def _speed(seconds: Mapping[str, float], num_samples: Mapping[str, str]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from humanfriendly import format_size, format_timespan, parse_size
 
 from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.configs import parse_train_args
+from harmonifuse_espnet.configs import parse_with_config
 
 if TYPE_CHECKING:
     from harmonifuse_espnet.iterator import TaskIterFactory
@@ -54,7 +54,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
     logging.basicConfig(level=logging.WARNING)
     with friendly_errors():
-        args = parse_train_args(get_parser(), cmd)
+        args = parse_with_config(get_parser(), cmd)
         HarmoniFuseTask.check_required_command_args(args)
         plan(args)
 

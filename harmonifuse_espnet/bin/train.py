@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.configs import parse_train_args
+from harmonifuse_espnet.configs import parse_with_config
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -21,7 +21,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     from harmonifuse_espnet.task import HarmoniFuseTask
 
     with friendly_errors():
-        HarmoniFuseTask.main(args=parse_train_args(get_parser(), cmd))
+        HarmoniFuseTask.main(args=parse_with_config(get_parser(), cmd))
 
 
 if __name__ == "__main__":

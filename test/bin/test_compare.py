@@ -132,7 +132,7 @@ def test_two_ways_of_decoding_have_their_sections_and_words_are_on_the_first() -
 
 def test_nothing_scored_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--run", "false") == (1, "")
-    assert "no run is scored in exp/ablation" in capsys.readouterr().err
+    assert "no run in exp/ablation is scored with conf/decode.yaml as it is now" in capsys.readouterr().err
 
 
 def test_whole_numbers_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,14 @@ import pytest
 from harmonifuse_espnet import cost
 from harmonifuse_espnet.ablation import Run, Variant
 from harmonifuse_espnet.ablation_runs import Recipe as Caller
+from harmonifuse_espnet.bin.compare import get_parser
+from harmonifuse_espnet.configs import parse_with_config
+from harmonifuse_espnet.task import HarmoniFuseTask
 
 if TYPE_CHECKING:
     from conftest import Recipe
 
-COMPARE = ["-m", "harmonifuse_espnet.bin.compare", "--config", "conf/ablation.yaml"]
+COMPARE = ["-m", "harmonifuse_espnet.bin.compare"]
 DECODE = Path("conf/decode.yaml")
 
 
@@ -28,26 +31,29 @@ def run(recipe: Recipe, *options: str) -> str:
     return done.stdout
 
 
-def test_the_short_comparison_of_the_mini_recipe(mini: Recipe) -> None:
-    run(mini)
-    options = ["--jobs", "2", "--seeds", "1", "--test_sets", ""]
-    options += ["--train_args=--max_epoch 5 --scheduler_conf total_steps=1000", "--run_args="]
-    rest = ["--expdir", "exp/ablation", "--out", "RESULTS.md", "--run", "true", "--variants"]
-    assert mini.calls() == [[*COMPARE, *options, *rest]]
+def test_the_short_comparison_of_the_mini_recipe_takes_other_options_after_its_own(mini: Recipe) -> None:
+    run(mini, "--seeds", "3", "--variants", "a b")
+    short = ["--seeds", "1", "--jobs", "2", "--train_args", "--max_epoch 5 --scheduler_conf total_steps=1000"]
+    assert mini.calls() == [[*COMPARE, *short, "--seeds", "3", "--variants", "a b"]]
+    args = get_parser().parse_args(mini.calls()[0][2:])
+    assert (args.seeds, args.jobs, args.variants, args.train_args) == (3, 2, "a b", short[-1])
 
 
 @pytest.mark.parametrize("recipe", ["an4_crema_d"], indirect=True)
 def test_options_are_handed_on_whole(recipe: Recipe) -> None:
-    run(recipe, "--variants", "a b", "--test_sets", "dev_a dev_b", "--train_args", "--max_epoch 3", "--run", "false")
-    options = ["--jobs", "1", "--test_sets", "dev_a dev_b", "--train_args=--max_epoch 3", "--run_args="]
-    rest = ["--expdir", "exp/ablation", "--out", "RESULTS.md", "--run", "false", "--variants", "a", "b"]
-    assert recipe.calls() == [[*COMPARE, *options, *rest]]
+    options = ["--test_sets", "dev_a dev_b", "--train_args", "--max_epoch 3", "--run_args", "--ngpu 1"]
+    run(recipe, *options)
+    assert recipe.calls() == [[*COMPARE, *options]]
+    args = get_parser().parse_args(options)
+    assert (args.test_sets, args.train_args, args.run_args) == ("dev_a dev_b", "--max_epoch 3", "--ngpu 1")
 
 
-def test_help_lists_every_option(mini: Recipe) -> None:
-    text = run(mini, "--help")
-    assert "--jobs               runs at a time; with several, each has one process of one thread [2]\n" in text
-    assert mini.calls() == []
+def test_a_short_training_keeps_the_rest_of_its_schedule(tmp_path: Path) -> None:
+    """train_args of the mini recipe change one key of scheduler_conf."""
+    (tmp_path / "train.yaml").write_text("scheduler_conf: {max_lr: 0.1, total_steps: 2800}\n")
+    options = ["--config", str(tmp_path / "train.yaml"), "--max_epoch", "5", "--scheduler_conf", "total_steps=1000"]
+    args = parse_with_config(HarmoniFuseTask.get_parser(), options)
+    assert args.scheduler_conf == {"max_lr": 0.1, "total_steps": 1000}
 
 
 def test_the_calls_of_a_run_are_those_that_run_sh_knows(mini: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,36 +1,17 @@
 #!/usr/bin/env bash
-# Does it harmonise? Train, decode and score the variants of conf/ablation.yaml, some with several seeds, and write into
-# RESULTS.md what they show. A call that was stopped goes on where it was; what is done is not done again.
+# Does it harmonise? The variants of conf/ablation.yaml, trained for a short while, decoded and compared in RESULTS.md:
+# one seed each, two runs at a time, five epochs. Options override that.
 #
 # For example: ./local/ablation.sh                                                all of it
 #              ./local/ablation.sh --variants "harmonifuse naive"                 two trainings
 #              ./local/ablation.sh --test_sets "dev_asr dev_ser" --out exp/ablation/dev/RESULTS.md
-#              ./local/ablation.sh --run false                                    only the tables, of what is there
-#
-# Every option, with its value in brackets:
+#              ./local/ablation.sh --help                                         every option
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail
 
-# Options
-config=conf/ablation.yaml # the variants, and the reference that they are compared with
-variants=                 # run these only, names separated by blanks; empty: all
-seeds=1                   # at most so many seeds of each variant; empty: as many as the config says
-jobs=2                    # runs at a time; with several, each has one process of one thread
-test_sets=                # test sets in place of the config's, separated by blanks
-train_args="--max_epoch 5 --scheduler_conf total_steps=1000" # more options for every training: a short one
-run_args=                 # more options for run.sh, such as "--ngpu 1"
-expdir=exp/ablation       # folder of the runs: <variant>_seed<k>
-out=RESULTS.md            # file to write; its pictures go to images/ beside it
-run=true                  # false: only the tables, of what is there
-# End of options
-
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-. utils/parse_options.sh
-parse_options local/ablation.sh "$@"
 . ./path.sh
-
-read -ra names <<<"$variants"
-exec "$PYTHON" -m harmonifuse_espnet.bin.compare --config "$config" --jobs "$jobs" ${seeds:+--seeds "$seeds"} \
-    --test_sets "$test_sets" --train_args="$train_args" --run_args="$run_args" --expdir "$expdir" --out "$out" \
-    --run "$run" --variants "${names[@]}"
+# total_steps is num_iters_per_epoch x max_epoch; the other keys of scheduler_conf stay
+exec "$PYTHON" -m harmonifuse_espnet.bin.compare --seeds 1 --jobs 2 \
+    --train_args "--max_epoch 5 --scheduler_conf total_steps=1000" "$@"
