@@ -24,7 +24,9 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
 class ConvSubsampling(nn.Module):
     """Features (B, T, F) -> (B, T / factor, D): strided convolutions over time and frequency, masked after each.
 
-    All but the first are depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084).
+    All but the first are depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084). They start
+    as He et al. (2015, arXiv:1502.01852) say: PyTorch's own start takes most of the variance at each of them, and what
+    changes in time is soon smaller than the biases.
 
     Raises:
         ValueError: if ``factor`` is no power of two from 2 on.
@@ -44,6 +46,10 @@ class ConvSubsampling(nn.Module):
             for _ in range(factor.bit_length() - 2)
         ]
         self.convs = nn.ModuleList([first, *others])
+        for conv in self.convs.modules():
+            if isinstance(conv, nn.Conv2d):
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu" if conv.groups == 1 else "linear")
+                nn.init.zeros_(conv.bias)
         for _ in self.convs:
             features = (features + 1) // 2
         self.project = nn.Linear(channels * features, width)

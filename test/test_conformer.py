@@ -31,6 +31,13 @@ def test_subsampling_divides_the_frames_rounding_up_and_ignores_padding(factor: 
         assert not states[row, int(count) :].any()
 
 
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_subsampling_starts_out_passing_on_what_changes_in_time(factor: int) -> None:
+    torch.manual_seed(0)
+    states, _ = ConvSubsampling(80, 64, factor)(torch.randn(2, 400, 80), torch.tensor([400, 400]))
+    assert states.std(1).mean() > 0.5 * states.mean(1).abs().mean()
+
+
 @pytest.mark.parametrize("factor", [0, 1, 3, 6])
 def test_subsampling_is_by_powers_of_two(factor: int) -> None:
     with pytest.raises(ValueError, match=f"subsampling must be a power of two .*, got {factor}"):
