@@ -183,12 +183,20 @@ class HarmoniFuseTask(AbsTask):
 
     @classmethod
     def check_required_command_args(cls, args: argparse.Namespace) -> None:
-        """Also refuse a criterion for the best model that no step reports; ESPnet would pass over it in silence.
+        """Also refuse what ESPnet would pass over in silence.
+
+        A criterion for the best model that no step reports; a cache, which keeps every utterance as it was augmented
+        and asked the first time.
 
         Raises:
-            ValueError: if there is one.
+            ValueError: if there is one of them.
         """
         super().check_required_command_args(args)
+        if args.max_cache_size > 0:
+            raise ValueError(
+                f"max_cache_size is {args.max_cache_size:.0f} bytes, but must be 0: ESPnet's cache keeps what the "
+                "preprocessor made, so that speeds, noise and prompts would be drawn once and never again"
+            )
         names = {"loss", "acc", *(f"{kind}_{task}" for kind in ("loss", "acc", "loss_ctc") for task in args.tasks)}
         for _, name, _ in args.best_model_criterion:
             if name not in names:

@@ -149,6 +149,9 @@ def test_user_errors_are_one_line(recipe: Recipe, tmp_path: Path, capsys: pytest
     assert "preprocessor_conf: HarmoniFusePreprocessor has no argument ['gains']" in message(
         {"preprocessor_conf": {"gains": {"ser": 6.0}}}
     )
+    criterion = {"best_model_criterion": [["valid", "wer", "min"]]}
+    assert "best_model_criterion names 'wer', which no step reports" in message(criterion)
+    assert "max_cache_size is 1000000000 bytes, but must be 0: ESPnet's cache" in message({"max_cache_size": "1GB"})
     assert "absent.npz: no such statistics file; stage 5" in message(feats_stats=tmp_path / "absent.npz")
 
 
