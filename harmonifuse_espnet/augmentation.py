@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from harmonifuse_espnet.audio import resample
+
 
 class Augmentation:
     """Draws how to vary an utterance from NumPy's global state, which ESPnet seeds by epoch.
@@ -74,12 +76,7 @@ class Augmentation:
 
 def change_speed(speech: np.ndarray, factor: float) -> np.ndarray:
     """Play speech (N,) ``factor`` times as fast, pitch and formants with it: about N / factor samples."""
-    if factor == 1.0:
-        return speech
-    import torchaudio
-
-    source, target = round(factor * 100), 100
-    return torchaudio.functional.resample(torch.from_numpy(speech), source, target).numpy()
+    return resample(speech, round(factor * 100), 100)
 
 
 def change_gain(speech: np.ndarray, decibels: float) -> np.ndarray:
