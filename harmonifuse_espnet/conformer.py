@@ -46,10 +46,10 @@ class ConvSubsampling(nn.Module):
             for _ in range(factor.bit_length() - 2)
         ]
         self.convs = nn.ModuleList([first, *others])
-        for conv in self.convs.modules():
-            if isinstance(conv, nn.Conv2d):
-                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu" if conv.groups == 1 else "linear")
-                nn.init.zeros_(conv.bias)
+        for module in self.convs.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.groups == 1 else "linear")
+                nn.init.zeros_(module.bias)
         for _ in self.convs:
             features = (features + 1) // 2
         self.project = nn.Linear(channels * features, width)
