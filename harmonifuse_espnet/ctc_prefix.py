@@ -146,13 +146,9 @@ class CTCPrefixScores(LogitsProcessor):
     ) -> None:
         self.forward = CTCForward(log_probs, lengths)
         self.batch, self.eos_id, self.ctc_weight = len(lengths), eos_id, ctc_weight
-        device, tokens = log_probs.device, [*spelling.tokens, ()]  # the last stands for those that no text has
-        stems = {stem: row for row, stem in enumerate(sorted({units[:-1] for units in tokens}))}
-        longest = max(map(len, stems))
+        device = log_probs.device
         self.opening = torch.tensor([spelling.opening], dtype=torch.long, device=device)
-        self.stems = torch.tensor([[*stem, *[0] * (longest - len(stem))] for stem in stems], device=device).long()
-        self.stem_of = torch.tensor([stems[units[:-1]] for units in tokens], device=device)
-        self.final = torch.tensor([units[-1] if units else 0 for units in tokens], device=device)
+        self.stems, self.stem_of, self.final = (table.to(device) for table in spelling.tables)
         self.candidates = min(candidates, int(self.final.count_nonzero()))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

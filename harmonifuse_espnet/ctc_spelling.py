@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
 
 from harmonifuse_espnet.tokenizer import Tokenizer
 
@@ -19,6 +23,23 @@ class Spelling:
 
     tokens: list[tuple[int, ...]]
     opening: tuple[int, ...] = ()
+
+    @cached_property
+    def tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What a search looks up, made once: a large vocabulary takes longer to sort than a batch to decode.
+
+        Tokens that differ in their last unit only share a stem. A row is added for tokens that no text has.
+
+        Returns:
+            All stems, padded with 0 (stems, longest); the row of each token's stem (W + 1,); each token's last unit
+            (W + 1,), 0 where it has no spelling.
+        """
+        tokens = [*self.tokens, ()]
+        stems = {stem: row for row, stem in enumerate(sorted({units[:-1] for units in tokens}))}
+        longest = max(map(len, stems))
+        padded = torch.tensor([[*stem, *[0] * (longest - len(stem))] for stem in stems]).long()
+        stem_of = torch.tensor([stems[units[:-1]] for units in tokens])
+        return padded, stem_of, torch.tensor([units[-1] if units else 0 for units in tokens])
 
 
 def spell_tokens(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer) -> Spelling:

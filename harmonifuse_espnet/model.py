@@ -137,17 +137,26 @@ class HarmoniFuseModel(AbsESPnetModel):
         self, speech: Tensor, speech_lengths: Tensor, prompt: Tensor, prompt_lengths: Tensor, task: Tensor
     ) -> Perception:
         """From speech (B, N) and prompt (B, P) to the segments that the language model reads, for tasks (B,)."""
-        prompt_mask = length_mask(prompt_lengths, prompt.size(1))
-        prompt_embeds = self.decoder.embed(prompt)
-        query = (prompt_embeds * prompt_mask[..., None]).sum(1) / prompt_lengths[:, None]
-        states, lengths = self.frontend(speech, speech_lengths)
-        selected = weighted_sum(states, self.layer_weights(query, task))
+        asked, query = self.read_prompt(prompt, prompt_lengths)
+        selected, lengths = self.select_layers(speech, speech_lengths, query, task)
         frames, lengths = self.connector(self.gate(selected, lengths, query, task), lengths)
         log_probs = self.ctc(frames) if self.ctc is not None else None
         if self.feedback is not None and log_probs is not None:
             frames = frames + self.feedback(log_probs.detach().exp())
-        segments = [Segment(prompt_embeds, prompt_mask), Segment(frames, length_mask(lengths, frames.size(1)))]
+        segments = [asked, Segment(frames, length_mask(lengths, frames.size(1)))]
         return Perception(segments[::-1] if self.speech_first else segments, query, lengths, log_probs)
+
+    def read_prompt(self, prompt: Tensor, prompt_lengths: Tensor) -> tuple[Segment, Tensor]:
+        """``prompt`` (B, P) -> its segment, and its summary q (B, V), the mean of its embeddings."""
+        segment = Segment(self.decoder.embed(prompt), length_mask(prompt_lengths, prompt.size(1)))
+        return segment, (segment.embeds * segment.mask[..., None]).sum(1) / prompt_lengths[:, None]
+
+    def select_layers(
+        self, speech: Tensor, speech_lengths: Tensor, query: Tensor, task: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``speech`` (B, N), ``query`` (B, V), ``task`` (B,) -> weighted layers (B, T, D), their lengths (B,)."""
+        states, lengths = self.frontend(speech, speech_lengths)
+        return weighted_sum(states, self.layer_weights(query, task)), lengths
 
     def splice_answer(self, heard: Perception, text: Tensor, text_lengths: Tensor) -> Spliced:
         """Append the opened answer ``text`` (B, U) to what was heard; labels stand where they are read."""

@@ -17,7 +17,6 @@ from harmonifuse_espnet.connector import CTCHead
 from harmonifuse_espnet.ctc_prefix import CTCPrefixScores
 from harmonifuse_espnet.ctc_spelling import spell_tokens
 from harmonifuse_espnet.generation import LoopGuard, generate_text, label_log_probs
-from harmonifuse_espnet.layer_weights import weighted_sum
 from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
@@ -210,7 +209,7 @@ class Speech2Text:
 
     def _weights(self, task: SpeechTask, prompt: str) -> dict[str, list[float]]:
         tokens = torch.tensor([self.tokenizer.encode(prompt)], device=self.device)
-        query = self.model.decoder.embed(tokens).mean(1)
+        _, query = self.model.read_prompt(tokens, torch.tensor([tokens.size(1)], device=self.device))
         index = torch.tensor([task.index], device=self.device)
         return {
             "layer_weights": self.model.layer_weights(query, index)[0].tolist(),
@@ -221,9 +220,9 @@ class Speech2Text:
     def gate(self, example: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The component gate on one preprocessed utterance: (T, C) in 0 to 1; None for a model without one."""
         one = {name: value.to(self.device) for name, value in collate([("speech", example)])[1].items()}
-        query, task = self.model.decoder.embed(one["prompt"]).mean(1), one["task"][:, 0]
-        states, _ = self.model.frontend(one["speech"], one["speech_lengths"])
-        gate = self.model.gate.gate(weighted_sum(states, self.model.layer_weights(query, task)), query, task)
+        task, (_, query) = one["task"][:, 0], self.model.read_prompt(one["prompt"], one["prompt_lengths"])
+        selected, _ = self.model.select_layers(one["speech"], one["speech_lengths"], query, task)
+        gate = self.model.gate.gate(selected, query, task)
         return None if gate is None else gate[0].float().cpu().numpy()
 
 

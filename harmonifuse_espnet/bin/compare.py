@@ -19,10 +19,10 @@ from harmonifuse_espnet import pictures
 from harmonifuse_espnet.ablation import Ablation, Run, read_ablation
 from harmonifuse_espnet.ablation_runs import Recipe, RunFailed, carry_out_all
 from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.bin.write_results import illustrated
 from harmonifuse_espnet.comparison import compare
 from harmonifuse_espnet.comparison_tables import comparison_tables, cost_table, in_words
 from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.illustration import illustrated
 from harmonifuse_espnet.results import environment, picture_links, read_scores
 
 

@@ -12,8 +12,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_events
 
-from harmonifuse_espnet.bin.write_results import component_gates, layer_weights, main
+from harmonifuse_espnet.bin.write_results import main
 from harmonifuse_espnet.gate_trace import GateTrace
+from harmonifuse_espnet.illustration import component_gates, layer_weights
 from harmonifuse_espnet.metrics import label_scores, text_scores
 from harmonifuse_espnet.results import Scored
 
