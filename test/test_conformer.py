@@ -19,7 +19,7 @@ def test_length_mask_literally() -> None:
     assert length_mask(torch.tensor([0, 2, 3]), 3).int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
-@pytest.mark.parametrize(("factor", "expected"), [(2, [5, 3, 1]), (4, [3, 2, 1]), (8, [2, 1, 1])])
+@pytest.mark.parametrize(("factor", "expected"), [(4, [3, 2, 1]), (8, [2, 1, 1]), (16, [1, 1, 1])])
 def test_subsampling_divides_the_frames_rounding_up_and_ignores_padding(factor: int, expected: list[int]) -> None:
     layer, features = ConvSubsampling(8, 16, factor), padded()
     clean = features * length_mask(LENGTHS, 9)[..., None]
@@ -31,14 +31,14 @@ def test_subsampling_divides_the_frames_rounding_up_and_ignores_padding(factor: 
         assert not states[row, int(count) :].any()
 
 
-@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("factor", [4, 8, 16])
 def test_subsampling_starts_out_passing_on_what_changes_in_time(factor: int) -> None:
     torch.manual_seed(0)
     states, _ = ConvSubsampling(80, 64, factor)(torch.randn(2, 400, 80), torch.tensor([400, 400]))
     assert states.std(1).mean() > 0.5 * states.mean(1).abs().mean()
 
 
-@pytest.mark.parametrize("factor", [0, 1, 3, 6])
+@pytest.mark.parametrize("factor", [0, 1, 2, 6])
 def test_subsampling_is_by_powers_of_two(factor: int) -> None:
     with pytest.raises(ValueError, match=f"subsampling must be a power of two .*, got {factor}"):
         ConvSubsampling(8, 16, factor)
