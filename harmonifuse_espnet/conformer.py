@@ -33,15 +33,16 @@ class ConvSubsampling(nn.Module):
         ValueError: if ``factor`` is no power of two from 4 on.
     """
 
-    def __init__(self, features: int, width: int, factor: int = 4, channels: int = 32) -> None:
+    def __init__(self, features: int, width: int, factor: int = 4) -> None:
         super().__init__()
         if factor < 4 or factor & (factor - 1):
             raise ValueError(f"subsampling must be a power of two (4, 8, ...), got {factor}")
-        self.factor, self.stack = factor, factor // 4
+        self.factor, self.stack, channels = factor, factor // 4, max(1, width // 8)
         second = nn.Sequential(
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels), nn.Conv2d(channels, channels, 1)
         )
         self.convs = nn.ModuleList([nn.Conv2d(1, channels, 3, stride=2, padding=1), second])
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as CPUs like it
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.groups == 1 else "linear")

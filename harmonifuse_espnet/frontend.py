@@ -82,7 +82,7 @@ class LogMelFrontend(nn.Module):
         self.subsampling = ConvSubsampling(n_mels, hidden_size, subsampling)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            [ConformerBlock(hidden_size, num_heads, 4 * hidden_size, kernel_size, dropout) for _ in range(num_layers)]
+            [ConformerBlock(hidden_size, num_heads, 2 * hidden_size, kernel_size, dropout) for _ in range(num_layers)]
         )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:

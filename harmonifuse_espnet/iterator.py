@@ -132,7 +132,8 @@ def task_batches(
         shape_files: Of ESPnet: lengths of speech and text.
         sampler: Arguments of ESPnet's ``build_batch_sampler``: type, batch_size, batch_bins, ...
         per_task: Task name -> arguments that differ for it, such as ``{"ser": {"type": "unsorted", "batch_size": 8}}``;
-            ``balanced: true`` makes batches in which each label is as frequent as any other.
+            ``balanced: true`` makes batches in which each label is as frequent as any other, ``redraw`` is as in
+            :class:`TaskBatches`, 1 for unsorted batches unless given, else 0.
         seed: Of the streams.
         tasks: The table, whose order the streams take.
         text_file: Of the data: the labels.
@@ -156,6 +157,7 @@ def task_batches(
     for index, name in enumerate(present):
         options = {**sampler, **per_task.get(name, {})}
         balanced, own_seed = options.pop("balanced", False), seed * len(present) + index
+        redraw = options.pop("redraw", float(options["type"] == "unsorted"))
         with TemporaryDirectory() as folder:
             chosen = [_filter(path, utt2task, name, folder) for path in shape_files]
             batches = list(build_batch_sampler(shape_files=chosen, **options))
@@ -163,7 +165,7 @@ def task_batches(
             labels = _labels(text_file, tasks[name], batches, options["type"])
             streams[name] = BalancedBatches(batches, own_seed, labels)
         else:
-            streams[name] = TaskBatches(batches, own_seed, redraw=options["type"] == "unsorted")
+            streams[name] = TaskBatches(batches, own_seed, redraw)
         logging.info(f"task {name}: {len(batches)} batches, {sum(map(len, batches))} utterances, {options}")
     return streams
 

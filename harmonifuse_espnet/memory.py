@@ -5,7 +5,7 @@ V, W words in the vocabulary); S positions of the language model, X predicted to
 feed-forward width, A and K the widths of all query and all key heads; a the bytes of an activation: 2 where the
 language model is held in, or autocast to, bfloat16, else 4. Kept for the backward pass are
 
-* of a trained Conformer ``L B T (40 D + 3 T heads) a``, heads of 64; of any other encoder its states, ``L B T D a``;
+* of a trained Conformer ``L B T (32 D + 3 T heads) a``, heads of 64; of any other encoder its states, ``L B T D a``;
 * of a pre-trained one that is trained, in each layer, ``8 D + a (9 D + 2 I)`` a frame: the input of both norms in
   float32, their outcome, queries, keys, values, theirs, and the feed-forward's two, with dropout's; further the scores
   (:func:`_scores_kept`), ``8 a D`` a frame before the layers, and ``2 a`` for each number that a convolution makes
@@ -148,7 +148,7 @@ def _encoder(frontend: Any, batch: BatchShape, frames: int, precision: Precision
             return states + _trained_encoder(frontend, batch, frames, precision)
         return states + _frozen_encoder(frontend, batch, frames) * size
     if trained:
-        return layers * batch.utterances * (40 * width * frames + 3 * _scores(frames, width)) * size
+        return layers * batch.utterances * (32 * width * frames + 3 * _scores(frames, width)) * size
     return states
 
 

@@ -73,7 +73,7 @@ class HarmoniFuseTask(AbsTask):
         add("--init", type=str_or_none, default=None, help="initialisation of ESPnet; PyTorch's own if none")
         add("--task_pattern", type=yaml.safe_load, default="round_robin", help="also: proportional, {asr: 2, ser: 1}")
         add("--task_order", choices=tuple(ORDERS), default="interleaved", help="what becomes of the pattern's turns")
-        help = "batch options by task, such as {ser: {type: unsorted, batch_size: 16, balanced: true}}"
+        help = "batch options by task: {asr: {type: folded, redraw: 0.1}, ser: {type: unsorted, balanced: true}}"
         add("--task_batches", action=NestedDictAction, default={}, help=help)
         help = "optimizer's options by names: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
         add("--optim_groups", type=yaml.safe_load, default=[], help=help)

@@ -20,8 +20,12 @@ class TaskBatches:
     Args:
         batches: Batches of utterance ids that one pass goes through.
         seed: Shuffles the passes; different tasks get different seeds.
-        redraw: Draw the members of each batch anew on every pass, in place of shuffling whole batches. For batches
-            that no length sorted: where length tells the label (slow speech is sad), sorted batches hold one class.
+        redraw: Share of the stream from which the members of each batch are drawn anew on every pass: 0 shuffles
+            whole batches; 1 draws from all, for batches that no length sorted (where length tells the label, as slow
+            speech is sad, sorted batches hold one class); in between, sorted batches stay about sorted.
+
+    Raises:
+        ValueError: if ``redraw`` is not from 0 to 1.
 
     Example:
         >>> stream = TaskBatches([("a",), ("b",)], seed=0)
@@ -29,7 +33,9 @@ class TaskBatches:
         True
     """
 
-    def __init__(self, batches: Sequence[Sequence[str]], seed: int, redraw: bool = False) -> None:
+    def __init__(self, batches: Sequence[Sequence[str]], seed: int, redraw: float = 0.0) -> None:
+        if not 0 <= redraw <= 1:
+            raise ValueError(f"redraw is {redraw}, expected a share from 0 to 1")
         self.batches = [tuple(batch) for batch in batches]
         self.seed, self.redraw = seed, redraw
 
@@ -40,11 +46,13 @@ class TaskBatches:
     def one_pass(self, number: int) -> list[Batch]:
         """Pass ``number``, counted from 0."""
         random = np.random.default_rng([self.seed, number])
-        if not self.redraw:
-            return [self.batches[index] for index in random.permutation(len(self.batches))]
-        members = [member for batch in self.batches for member in batch]
-        drawn = iter([members[index] for index in random.permutation(len(members))])
-        return [tuple(next(drawn) for _ in batch) for batch in self.batches]
+        batches = self.batches
+        if self.redraw:
+            members = [member for batch in batches for member in batch]
+            places = (1 - self.redraw) * np.linspace(0, 1, len(members)) + self.redraw * random.random(len(members))
+            drawn = iter([members[index] for index in np.argsort(places)])
+            batches = [tuple(next(drawn) for _ in batch) for batch in batches]
+        return [batches[index] for index in random.permutation(len(batches))]
 
     def take(self, start: int, count: int) -> list[Batch]:
         """``count`` batches from position ``start`` of the stream."""
@@ -73,7 +81,7 @@ class BalancedBatches(TaskBatches):
     """
 
     def __init__(self, batches: Sequence[Sequence[str]], seed: int, labels: Mapping[str, str]) -> None:
-        super().__init__(batches, seed, redraw=True)
+        super().__init__(batches, seed, redraw=1.0)
         members = [member for batch in self.batches for member in batch]
         self.size, present = len(members), sorted({labels[member] for member in members})
         self.by_label = {

@@ -52,7 +52,7 @@ def test_slow_speech_is_longer_by_the_slowest_factor() -> None:
 
 
 def test_where_batches_are_drawn_anew_the_longest_may_meet() -> None:
-    stream = TaskBatches(SORTED, seed=0, redraw=True)
+    stream = TaskBatches(SORTED, seed=0, redraw=1.0)
     assert largest_batches(stream, LENGTHS, ranks=1, prompt=4) == [BatchShape(3, 100, 20, 4)]
 
 

@@ -17,7 +17,7 @@ from harmonifuse_espnet.turns import BalancedBatches, TaskBatches
 
 STREAMS = {
     "asr": TaskBatches([(f"a{3 * k}", f"a{3 * k + 1}", f"a{3 * k + 2}") for k in range(5)], seed=0),
-    "ser": TaskBatches([(f"s{2 * k}", f"s{2 * k + 1}") for k in range(3)], seed=1, redraw=True),
+    "ser": TaskBatches([(f"s{2 * k}", f"s{2 * k + 1}") for k in range(3)], seed=1, redraw=1.0),
 }
 A, S = "asr", "ser"
 
@@ -243,6 +243,14 @@ def test_a_task_may_have_its_own_kind_and_size_of_batch(shapes: list[str]) -> No
     assert [len(batch) for batch in streams[S].batches] == [2, 2, 2] and streams[S].redraw
     assert sorted(streams[A].batches) == [("a2", "a1", "a0"), ("a5", "a4", "a3")] and not streams[A].redraw
     assert streams[A].seed != streams[S].seed
+
+
+def test_a_task_s_batches_are_redrawn_on_request(shapes: list[str]) -> None:
+    own: dict[str, Any] = {A: {"redraw": 0.5}, S: {"type": "unsorted", "redraw": 0}}
+    streams = batch_by_task(shapes, sampler("sorted"), own)
+    assert (streams[A].redraw, streams[S].redraw) == (0.5, 0)
+    assert len({frozenset(batch) for batch in streams[A].take(0, 40)}) > 2
+    assert len({frozenset(batch) for batch in streams[S].take(0, 40)}) == 2
 
 
 def test_utterances_without_a_task_and_tasks_without_utterances_are_named(shapes: list[str]) -> None:

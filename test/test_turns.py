@@ -23,7 +23,7 @@ from harmonifuse_espnet.turns import (
 A, S, G = "asr", "ser", "gender"
 STREAMS = {
     A: TaskBatches([(f"a{3 * k}", f"a{3 * k + 1}", f"a{3 * k + 2}") for k in range(5)], seed=0),
-    S: TaskBatches([(f"s{2 * k}", f"s{2 * k + 1}") for k in range(3)], seed=1, redraw=True),
+    S: TaskBatches([(f"s{2 * k}", f"s{2 * k + 1}") for k in range(3)], seed=1, redraw=1.0),
 }
 LABELS = {f"a{k}": "ang" for k in range(9)} | {f"n{k}": "neu" for k in range(4)} | {"s0": "sad"}
 
@@ -43,7 +43,7 @@ def counted(name: str, sizes: Sequence[int]) -> Counted:
 
 def test_passes_shuffle_whole_batches_or_redraw_their_members() -> None:
     kept = TaskBatches([("a", "b"), ("c", "d"), ("e",)], seed=3)
-    drawn = TaskBatches(kept.batches, seed=3, redraw=True)
+    drawn = TaskBatches(kept.batches, seed=3, redraw=1.0)
     passes = range(20)
     assert {batch for number in passes for batch in kept.one_pass(number)} == set(kept.batches)
     assert len({tuple(kept.one_pass(number)) for number in passes}) > 3
@@ -52,6 +52,27 @@ def test_passes_shuffle_whole_batches_or_redraw_their_members() -> None:
     partners = {frozenset(batch) for number in passes for batch in drawn.one_pass(number) if len(batch) == 2}
     assert len(partners) == 10  # all pairs of five met
     assert [len(batch) for batch in drawn.one_pass(7)] == [2, 2, 1]
+
+
+def test_sorted_batches_are_redrawn_from_neighbours() -> None:
+    stream = TaskBatches([tuple(map(str, range(start, start + 4))) for start in range(0, 100, 4)], 0, redraw=0.1)
+    partners: dict[int, set[int]] = {}
+    for number in range(50):
+        batches = [sorted(map(int, batch)) for batch in stream.one_pass(number)]
+        assert sorted(member for batch in batches for member in batch) == list(range(100))
+        assert batches != sorted(batches)
+        for batch in batches:
+            for member in batch:
+                partners.setdefault(member, set()).update(batch)
+    # 0.9 of a place's rank and 0.1 of a draw: no more than 0.1 / 0.9 of 99 places from each other, and a batch's own
+    assert all(max(found) - min(found) <= 2 * (11 + 4) for found in partners.values())
+    assert all(len(found) > 10 for found in partners.values())
+
+
+@pytest.mark.parametrize("redraw", [-0.1, 1.5])
+def test_redraw_is_a_share(redraw: float) -> None:
+    with pytest.raises(ValueError, match=f"redraw is {redraw}, expected a share from 0 to 1"):
+        TaskBatches([("a",)], 0, redraw)
 
 
 def test_a_stream_may_be_entered_anywhere() -> None:
