@@ -10,5 +10,5 @@ exec ./slm.sh \
     --test_sets "test_an4 test_crema_d" \
     --train_config conf/train.yaml \
     --inference_config conf/decode.yaml \
-    --tokenizer_type bpe --vocab_size 150 --ctc_tokenizer_type char \
+    --tokenizer_type bpe --vocab_size 150 \
     "$@"
