@@ -70,10 +70,10 @@ def test_a_recipe_s_ablation_names_what_is_there(path: Path, monkeypatch: pytest
     monkeypatch.chdir(path.parents[1])
     ablation = read_ablation(Path("conf/ablation.yaml"))
     main = [variant.name for variant in (ablation.reference, *ablation.baselines)]
-    assert main == ["harmonifuse", "asr_only", "ser_only", "naive", "prompt_only"]
-    assert [variant.seeds for variant in ablation.variants] == [3] * 5 + [1] * (len(ablation.variants) - 5)
-    configs = {variant.config for variant in ablation.variants} - {Path("conf/train.yaml")}
-    assert configs == set(Path("conf/tuning").glob("*.yaml"))
+    assert set(main) >= {"harmonifuse", "asr_only", "ser_only", "naive", "prompt_only"}
+    assert {variant.name: variant.seeds for variant in ablation.variants if variant.seeds > 1} == dict.fromkeys(main, 3)
+    configs = {variant.config for variant in ablation.variants}
+    assert configs >= {Path("conf/train.yaml"), *Path("conf/tuning").glob("*.yaml")}
     sets = {name: set(variant.test_sets) for variant in ablation.variants for name in [variant.name]}
     assert sets["asr_only"] and sets["ser_only"] and not sets["asr_only"] & sets["ser_only"]
     assert sets["asr_only"] | sets["ser_only"] == sets["naive"] == set(ablation.test_sets)
