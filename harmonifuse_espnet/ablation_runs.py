@@ -163,7 +163,7 @@ def carry_out_all(recipe: Recipe, ablation: Ablation, runs: Sequence[Run]) -> li
     """
     to_do, failed = [run for run in runs if not recipe.is_done(run, ablation.decode)], []
     print(f"{len(runs)} runs, {len(runs) - len(to_do)} of them done before", flush=True)
-    begin, started = time.monotonic(), {}
+    started, spent = {}, 0.0
 
     def carry_out(run: Run) -> None:
         started[run] = time.monotonic()
@@ -173,15 +173,17 @@ def carry_out_all(recipe: Recipe, ablation: Ablation, runs: Sequence[Run]) -> li
         futures = {pool.submit(carry_out, run): run for run in to_do}
         try:
             for count, future in enumerate(as_completed(futures), start=1):
-                run, now, result = futures[future], time.monotonic(), "done"
+                run, result = futures[future], "done"
+                took = time.monotonic() - started[run]
+                spent += took
                 try:
                     future.result()
                 except Exception as error:  # whatever it is, the other runs go on
                     failed.append(run)
                     result = f"FAILED ({error if isinstance(error, RunFailed) else repr(error)})"
                 left = len(to_do) - count
-                rest = f"{left} left, about {(now - begin) / count * left / 3600:.1f} h" if left else "none left"
-                print(f"{run.name}: {result} after {(now - started[run]) / 60:.1f} minutes; {rest}", flush=True)
+                rest = f"{left} left, about {spent / count * left / recipe.jobs / 3600:.1f} h" if left else "none left"
+                print(f"{run.name}: {result} after {took / 60:.1f} minutes; {rest}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             recipe.stop()
