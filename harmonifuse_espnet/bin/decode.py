@@ -107,7 +107,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         gates = []
         for task, key in _typical(by_length, tasks).items():
             sound, text = _load(speech[key], args.feats_type), done[key]["text"]
-            gates.append(trace_gate(model, key, task, sound, args.feats_type, text, wordings.get(key)))
+            gates.append(trace_gate(model, key, task, sound, args.feats_type, _one_line(text), wordings.get(key)))
         speed = _speed({key: done[key]["seconds"] for key in speech}, lengths)
         _write(out_dir, {key: done[key] for key in speech}, model, sorted(set(tasks.values())), gates, speed)
         print(
