@@ -48,8 +48,8 @@ class LogMelFrontend(nn.Module):
     """Log-mel features and a small Conformer encoder, for training from scratch.
 
     Args:
-        subsampling: Feature frames of 10 ms to one frame of the encoder, a power of two. Frames of 40 ms (4) can hold
-            characters; frames of 80 ms (8) need longer CTC units and half the time.
+        subsampling: Feature frames of 10 ms to one frame of the encoder, a power of two from 4 on. Frames of 40 ms (4)
+            can hold characters; frames of 80 ms (8) need longer CTC units and half the time.
         feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
         feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None for none.
         specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.

@@ -51,6 +51,7 @@ def test_passes_shuffle_whole_batches_or_redraw_their_members() -> None:
     assert members == dict.fromkeys("abcde", 20)
     partners = {frozenset(batch) for number in passes for batch in drawn.one_pass(number) if len(batch) == 2}
     assert len(partners) == 10  # all pairs of five met
+    assert all(sorted(len(batch) for batch in drawn.one_pass(number)) == [1, 2, 2] for number in passes)
     assert [len(batch) for batch in drawn.one_pass(7)] == [2, 2, 1]
 
 
