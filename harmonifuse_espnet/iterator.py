@@ -140,7 +140,7 @@ def task_batches(
 
     Raises:
         ValueError: if an utterance of the shape files has no task or an unknown one, sizes are given for a task
-            without utterances, or a task cannot be balanced.
+            without utterances, a task cannot be balanced, or ``redraw`` is no share.
     """
     keys = [line.split(maxsplit=1)[0] for line in Path(shape_files[0]).read_text(encoding="utf-8").splitlines()]
     untold = [key for key in keys if key not in utt2task]
@@ -157,20 +157,26 @@ def task_batches(
     for index, name in enumerate(present):
         options = {**sampler, **per_task.get(name, {})}
         balanced, own_seed = options.pop("balanced", False), seed * len(present) + index
-        redraw = options.pop("redraw", float(options["type"] == "unsorted"))
+        redraw = options.pop("redraw", None)
         with TemporaryDirectory() as folder:
             chosen = [_filter(path, utt2task, name, folder) for path in shape_files]
             batches = list(build_batch_sampler(shape_files=chosen, **options))
         if balanced:
-            labels = _labels(text_file, tasks[name], batches, options["type"])
+            labels = _labels(text_file, tasks[name], batches, options["type"], redraw)
             streams[name] = BalancedBatches(batches, own_seed, labels)
         else:
-            streams[name] = TaskBatches(batches, own_seed, redraw)
+            redraw = float(options["type"] == "unsorted") if redraw is None else redraw
+            try:
+                streams[name] = TaskBatches(batches, own_seed, redraw)
+            except ValueError as error:
+                raise ValueError(f"task_batches: task '{name}': {error}") from error
         logging.info(f"task {name}: {len(batches)} batches, {sum(map(len, batches))} utterances, {options}")
     return streams
 
 
-def _labels(text_file: str, task: SpeechTask, batches: Sequence[Sequence[str]], batch_type: str) -> dict[str, str]:
+def _labels(
+    text_file: str, task: SpeechTask, batches: Sequence[Sequence[str]], batch_type: str, redraw: float | None
+) -> dict[str, str]:
     """The labels of a task's utterances, if its batches can be balanced by them."""
     if task.answer != "label":
         raise ValueError(
@@ -181,6 +187,11 @@ def _labels(text_file: str, task: SpeechTask, batches: Sequence[Sequence[str]], 
         raise ValueError(
             f"task_batches: task '{task.name}' has balanced with type {batch_type}, but batches drawn by label "
             "cannot be sorted; take type: unsorted"
+        )
+    if redraw is not None:
+        raise ValueError(
+            f"task_batches: task '{task.name}' has balanced with redraw {redraw}, but batches drawn by label are other "
+            "ones on every pass; leave out redraw"
         )
     labels = read_table(text_file)
     lacking = [key for batch in batches for key in batch if key not in labels]

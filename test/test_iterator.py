@@ -251,6 +251,8 @@ def test_a_task_s_batches_are_redrawn_on_request(shapes: list[str]) -> None:
     assert (streams[A].redraw, streams[S].redraw) == (0.5, 0)
     assert len({frozenset(batch) for batch in streams[A].take(0, 40)}) > 2
     assert len({frozenset(batch) for batch in streams[S].take(0, 40)}) == 2
+    with pytest.raises(ValueError, match="task_batches: task 'asr': redraw is 2, expected a share from 0 to 1"):
+        batch_by_task(shapes, sampler("sorted"), {A: {"redraw": 2}})
 
 
 def test_utterances_without_a_task_and_tasks_without_utterances_are_named(shapes: list[str]) -> None:
@@ -288,3 +290,5 @@ def test_batches_that_cannot_be_balanced_are_refused(shapes: list[str]) -> None:
         batch_by_task(shapes, sampler("unsorted"), {A: {"balanced": True}})
     with pytest.raises(ValueError, match="task 'ser' has balanced with type sorted, but .* take type: unsorted"):
         batch_by_task(shapes, sampler("sorted"), {S: {"balanced": True}})
+    with pytest.raises(ValueError, match=r"task 'ser' has balanced with redraw 0\.1, but .* leave out redraw"):
+        batch_by_task(shapes, sampler("unsorted"), {S: {"balanced": True, "redraw": 0.1}})
