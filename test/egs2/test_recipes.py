@@ -107,6 +107,26 @@ def test_the_ctc_head_may_have_units_of_its_own(mini: Recipe) -> None:
     assert "--output_dir exp/train_raw_unigram_100_ctc_char " in training
 
 
+def test_a_speech_encoder_is_pretrained_once(mini: Recipe) -> None:
+    (mini.dir / "conf" / "encoder.yaml").write_text("max_epoch: 1\n", encoding="utf-8")
+    options = ("--pretrain_config", "conf/encoder.yaml", "--nproc", "1", "--train_args", "--seed 7")
+    done = mini.run("--stop_stage", "6", *options)
+    before, after = (" ".join(call) for call in mini.calls()[-2:])
+    model = "exp/encoder_raw_unigram_100/valid.acc.ave.pth"
+    assert "--config conf/encoder.yaml " in before and "--output_dir exp/encoder_raw_unigram_100 " in before, (
+        done.stdout
+    )
+    assert "--init_param" not in before and "--seed" not in before
+    assert after.endswith(f"--init_param {model}:frontend:frontend --seed 7") and f"--output_dir {TAG} " in after
+    mini.run("--stage", "5", "--stop_stage", "6", *options)
+    assert mini.commands()[-3:] == ["collect_stats", "collect_stats", "train"]
+    (mini.dir / model).unlink()
+    assert mini.run("--stage", "5", "--stop_stage", "6", *options, "--plan", "true").returncode == 0
+    assert mini.commands()[-3:] == ["collect_stats", "collect_stats", "plan"]
+    refused = mini.run("--stage", "6", *options)
+    assert refused.returncode and f"stage 6 needs {model}, made by stage 5" in refused.stdout
+
+
 def train_options(
     ngpu: int, feats: str = "raw", speech: str = "wav.scp,speech,sound", normalize: bool = True
 ) -> list[str]:

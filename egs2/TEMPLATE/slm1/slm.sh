@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One speech language model for several tasks, from a corpus to scores. Usage: ./run.sh [--option value]...
 #
-# Stages: 1 data, 2 audio format, 3 features, 4 tokenizer, 5 statistics, 6 train, 7 decode, 8 score and RESULTS.md,
-#         9 pack, 10 upload. A stage that was stopped goes on where it was when it is called again.
+# Stages: 1 data, 2 audio format, 3 features, 4 tokenizer, 5 statistics (and pre-training), 6 train, 7 decode,
+#         8 score and RESULTS.md, 9 pack, 10 upload. A stage that was stopped goes on where it was when it is called again.
 # For example: ./run.sh                                           everything but the upload
 #              ./run.sh --stage 6 --train_args "--max_epoch 3"    train, decode, score, pack
 #              ./run.sh --stage 7 --stop_stage 8                  decode and score
@@ -49,6 +49,7 @@ llm=                   # hub name or folder of the LLM, in place of the one in t
 encoder=               # hub name or folder of the speech encoder, likewise
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
+pretrain_config=       # a training of stage 5, from whose speech encoder those of stage 6 start
 train_args=            # more options for training, such as "--max_epoch 3"
 plan=false             # true: stage 6 only prints what training takes: parameters, steps, memory
 plan_args=             # more options for the plan, such as "--device_memory 80GB --steps_measured 5" (hours)
@@ -148,7 +149,10 @@ set_names() {
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
     stats=$expdir/stats_${feats_type}_$token_name
-    tag=${tag:-$(basename "$train_config" .yaml)_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}${encoder:+_${encoder##*/}}}
+    name_suffix=_${feats_type}_$token_name${ctc_token_dir:+_${ctc_token_dir##*/}}${encoder:+_${encoder##*/}}
+    tag=${tag:-$(basename "$train_config" .yaml)$name_suffix}
+    pretrained=
+    [[ ! $pretrain_config ]] || pretrained=$expdir/$(basename "$pretrain_config" .yaml)$name_suffix/valid.acc.ave.pth
     exp=$expdir/$tag
     model=$exp/$inference_model
     decode_dir=$exp/decode_${inference_tag:-${name:+${name}_}${inference_model%.pth}}
@@ -224,16 +228,18 @@ stage_5() {
         module train_cmd collect_stats --data_dir "$feats/$name" --tokenizer "$token_dir" --tasks "$tasks" \
             --out_dir "$stats/$name" --train_config "$train_config" --feats_type "$feats_type" "${options[@]}"
     done
+    [[ ! $pretrained || -s $pretrained || $plan == true ]] || train 5 "$pretrain_config" "${pretrained%/*}"
 }
 
-stage_6() {
-    local name extra launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
-    local options=(--config "$train_config" --tasks "$tasks" --tokenizer "$token_dir" --output_dir "$exp" --ngpu "$ngpu")
-    given 6 "$tasks" "$train_config"
-    need 6 4 "$token_file"
+# train <stage> <configuration> <folder> <options>...
+train() {
+    local name extra stage=$1 config=$2 folder=$3 launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
+    local options=(--config "$config" --tasks "$tasks" --tokenizer "$token_dir" --output_dir "$folder" --ngpu "$ngpu")
+    given "$stage" "$tasks" "$config"
+    need "$stage" 4 "$token_file"
     for name in train valid; do
-        need 6 "$feats_stage" "$feats/$name/$speech" "$feats/$name/text" "$feats/$name/utt2task"
-        need 6 5 "$stats/$name/speech_shape" "$stats/$name/text_shape"
+        need "$stage" "$feats_stage" "$feats/$name/$speech" "$feats/$name/text" "$feats/$name/utt2task"
+        need "$stage" 5 "$stats/$name/speech_shape" "$stats/$name/text_shape"
         options+=(
             "--${name}_data_path_and_name_and_type" "$feats/$name/$speech,speech,$speech_type"
             "--${name}_data_path_and_name_and_type" "$feats/$name/text,text,text"
@@ -244,16 +250,15 @@ stage_6() {
     done
     options+=(--resume true ${encoder:+--frontend_conf "model=$encoder"} ${llm:+--decoder_conf "model=$llm"})
     if [[ $ctc_token_dir ]]; then
-        need 6 4 "$ctc_token_dir/tokens.txt"
+        need "$stage" 4 "$ctc_token_dir/tokens.txt"
         options+=(--ctc_tokenizer "$ctc_token_dir")
     fi
     if [[ $feats_normalize == global_mvn ]]; then
-        need 6 5 "$stats/train/feats_stats.npz"
+        need "$stage" 5 "$stats/train/feats_stats.npz"
         options+=(--feats_stats "$stats/train/feats_stats.npz")
     fi
-    read -ra extra <<<"$train_args"
+    options+=("${@:4}")
     if [[ $plan == true ]]; then
-        options+=("${extra[@]}")
         read -ra extra <<<"$plan_args"
         module cuda_cmd plan "${options[@]}" "${extra[@]}"
         return
@@ -265,9 +270,19 @@ stage_6() {
     elif ((ngpu > 1)); then
         options+=(--multiprocessing_distributed true)
     fi
-    mkdir -p "$exp"
-    log "Log: $exp/train.log"
-    run cuda_cmd "${launch[@]}" "${options[@]}" "${extra[@]}" 2>&1 | tee -a "$exp/train.log"
+    mkdir -p "$folder"
+    log "Log: $folder/train.log"
+    run cuda_cmd "${launch[@]}" "${options[@]}" 2>&1 | tee -a "$folder/train.log"
+}
+
+stage_6() {
+    local extra options=()
+    if [[ $pretrained && $plan == false ]]; then
+        need 6 5 "$pretrained"
+        options=(--init_param "$pretrained:frontend:frontend")
+    fi
+    read -ra extra <<<"$train_args"
+    train 6 "$train_config" "$exp" "${options[@]}" "${extra[@]}"
 }
 
 stage_7() {
@@ -316,7 +331,7 @@ finish() {
     ((status == 0)) || log "Stage $current (${titles[current]}) stopped here; to go on from it: ./run.sh --stage $current" >&2
 }
 
-titles=([1]=data [2]="audio format" [3]=features [4]=tokenizer [5]=statistics [6]=train [7]=decode [8]=score [9]=pack [10]=upload)
+titles=([1]=data [2]="audio format" [3]=features [4]=tokenizer [5]="statistics and pre-training" [6]=train [7]=decode [8]=score [9]=pack [10]=upload)
 read -ra train_list <<<"$train_sets"
 read -ra valid_list <<<"$valid_sets"
 read -ra test_list <<<"$test_sets"
