@@ -1,5 +1,6 @@
 """An ablation, as ``conf/ablation.yaml`` describes it: variants of one training, and what they are compared with.
 
+about: What is compared here.   # if there is more to say of it in RESULTS.md than the table does
 reference: harmonifuse          # every variant is compared with this one
 baselines: [asr_only, naive]    # the others change a part of the reference
 test_sets: [test_an4, test_crema_d]
@@ -69,6 +70,7 @@ class Ablation:
     test_sets: tuple[str, ...]
     decode: tuple[Path, ...]
     variants: tuple[Variant, ...]
+    about: str = ""
 
     def runs(self, expdir: Path) -> list[Run]:
         """All runs, first seeds first, so that a table of what is there compares like with like."""
@@ -84,6 +86,8 @@ class Ablation:
 def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None = None) -> Ablation:
     """Read ``conf/ablation.yaml``, which may have a ``base``; configurations in it are seen from the recipe's folder.
 
+    What is no baseline, and configured as the reference is, is left out: a part that the reference has already.
+
     Args:
         path: The file.
         test_sets: In place of the file's; a variant with sets of its own keeps those of them that it names.
@@ -94,7 +98,7 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
         FileNotFoundError: if the file, or a configuration that it names, is missing.
     """
     content = read_config(path)
-    if set(content) != KEYS or not content["variants"]:
+    if set(content) - {"about"} != KEYS or not content["variants"]:
         raise ValueError(f"{path}: expected the keys {sorted(KEYS)} and at least one variant, found {sorted(content)}")
     sets = tuple(test_sets) or tuple(content["test_sets"])
     variants = {name: _variant(path, name, entry, sets, seeds) for name, entry in content["variants"].items()}
@@ -107,7 +111,9 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
     if missing:
         raise FileNotFoundError(f"{missing[0]}: no such file, but {path} names it; run this in the recipe's folder")
     reference, *baselines = (variants[name] for name in named)
-    return Ablation(reference, tuple(baselines), sets, decode, tuple(variants.values()))
+    same = read_config(reference.config)
+    kept = [each for name, each in variants.items() if name in named or read_config(each.config) != same]
+    return Ablation(reference, tuple(baselines), sets, decode, tuple(kept), str(content.get("about") or "").strip())
 
 
 def decode_tag(config: Path) -> str:

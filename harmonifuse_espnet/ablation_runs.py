@@ -26,6 +26,7 @@ from harmonifuse_espnet.results import read_epochs
 DUMP = Path("dump/raw")
 MADE_WITH = "made_with.json"
 LOG = "ablation.log"
+PREPARED = "prepared"
 
 
 class RunFailed(Exception):
@@ -48,17 +49,19 @@ class Recipe:
         self._stopped = False
 
     def prepare(self, test_sets: Sequence[str]) -> None:
-        """Run stages 1 to 5 unless their outputs are there: statistics, and every test set's audio.
+        """Run stages 1 to 5 unless they have been run to their end, and every test set's audio is there.
 
         Raises:
             RunFailed: if a stage fails.
         """
-        stats = list(self.expdir.parent.glob("stats_*/valid/text_shape"))
-        if stats and all((DUMP / name / "text").is_file() for name in test_sets):
+        prepared = self.expdir / PREPARED
+        if prepared.is_file() and all((DUMP / name / "text").is_file() for name in test_sets):
             return
         self.expdir.mkdir(parents=True, exist_ok=True)
         with (self.expdir / "prepare.log").open("a", encoding="utf-8") as log:
+            print(f"stages 1 to 5 first: {log.name}", flush=True)
             self._call(log, "1", "5", "--test_sets", " ".join(test_sets))
+        prepared.touch()
 
     def check_unchanged(self, run: Run) -> None:
         """Refuse a run that was begun with another configuration than the present one.

@@ -47,7 +47,7 @@ def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> 
 
 
 def in_words(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
-    """Where the reference stands against each baseline and each changed part, by the first way of decoding."""
+    """What the ablation is about, and where its reference stands by the first way of decoding, variant by variant."""
     main = [comparison for comparison in comparisons if comparison.decode == ablation.decode[0]]
     others = [each for each in ablation.variants if each not in (ablation.reference, *ablation.baselines)]
     alike = [each for each in others if {row.verdict for _, row in _rows(each, main)} == {NONE_SHOWN}]
@@ -58,7 +58,8 @@ def in_words(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
     ]
     if alike:
         lines.append(f"- No difference shown on any measure against {_list([each.title for each in alike])}.")
-    return f"## In words\n\nDecoding with `{ablation.decode[0]}`:\n\n" + "\n".join(lines)
+    said = [ablation.about, f"Decoding with `{ablation.decode[0]}`:", "\n".join(lines)]
+    return "\n\n".join(["## In words", *filter(None, said)])
 
 
 def cost_table(ablation: Ablation, runs: Sequence[Run], out_dir: Path) -> str:

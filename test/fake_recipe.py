@@ -25,8 +25,6 @@ echo "stage $stage of $tag"
 if [[ ${FAIL:-} == "${tag##*/}:$stage" ]]; then exit 3; fi
 case $stage in
     1)
-        mkdir -p "$expdir/stats_raw/valid"
-        touch "$expdir/stats_raw/valid/text_shape"
         for name in $test_sets; do mkdir -p "dump/raw/$name"; touch "dump/raw/$name/text"; done ;;
     6)
         mkdir -p "$exp"
@@ -44,6 +42,7 @@ case $stage in
 esac
 """
 ABLATION = {
+    "about": "Runs that were never made.",
     "reference": "ours",
     "baselines": ["asr_only", "naive"],
     "test_sets": ["test_asr", "test_ser"],

@@ -10,6 +10,7 @@ import pytest
 from fake_recipe import ABLATION, make_recipe, write_config
 
 from harmonifuse_espnet.ablation import decode_tag, read_ablation
+from harmonifuse_espnet.configs import read_config
 
 RECIPES = sorted((Path(__file__).parents[1] / "egs2").glob("[!T]*/slm1/conf/ablation.yaml"))
 
@@ -50,6 +51,10 @@ def test_answers_lie_where_run_sh_puts_them() -> None:
     ("change", "message"),
     [
         (lambda content: content.pop("decode"), r"expected the keys \['baselines', 'decode'"),
+        (
+            lambda content: content.update(notes="") or content.pop("about"),
+            r"expected the keys \['baselines', 'decode'",
+        ),
         (lambda content: content.update(reference="theirs"), "'theirs' is no variant; there are ours, asr_only"),
         (lambda content: content["variants"].update(naive={"seed": 3}), "'naive' must have a config and may have"),
         (lambda content: content["variants"]["ours"].update(seeds=0), "'ours' must have seeds of 1 or more"),
@@ -65,16 +70,22 @@ def test_mistakes_are_named(recipe: Path, change: Callable[[dict[str, Any]], Any
         read_ablation(Path("conf/ablation.yaml"))
 
 
+def test_a_part_that_the_reference_has_is_no_variant_but_a_baseline_is(recipe: Path) -> None:
+    for name in ("naive", "same"):
+        write_config(recipe, name, {"base": "train.yaml", "max_epoch": 2})
+    ablation = read_ablation(Path("conf/ablation.yaml"))
+    assert [variant.name for variant in ablation.variants] == ["ours", "asr_only", "naive"]
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parts[-4])
 def test_a_recipe_s_ablation_names_what_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parents[1])
     ablation = read_ablation(Path("conf/ablation.yaml"))
-    main = [variant.name for variant in (ablation.reference, *ablation.baselines)]
-    shares = {"an4_crema_d": ["asr_share", "ser_share"], "mini": []}[path.parts[-4]]
-    assert main == ["harmonifuse", "asr_only", "ser_only", *shares, "naive", "prompt_only"]
-    assert {variant.name: variant.seeds for variant in ablation.variants if variant.seeds > 1} == dict.fromkeys(main, 3)
-    own = {Path("conf/train.yaml"), *(Path(f"conf/train_{name}.yaml") for name in shares)}
-    assert {variant.config for variant in ablation.variants} == own | set(Path("conf/tuning").glob("*.yaml"))
+    main = [(variant.name, variant.seeds) for variant in (ablation.reference, *ablation.baselines)]
+    assert main == [(name, 3) for name in ("harmonifuse", "asr_only", "ser_only", "naive", "prompt_only")]
+    reference = read_config("conf/train.yaml")
+    parts = {path for path in Path("conf/tuning").glob("*.yaml") if read_config(path) != reference}
+    assert {variant.config for variant in ablation.variants} == {Path("conf/train.yaml"), *parts}
     sets = {name: set(variant.test_sets) for variant in ablation.variants for name in [variant.name]}
     assert sets["asr_only"] and sets["ser_only"] and not sets["asr_only"] & sets["ser_only"]
     assert sets["asr_only"] | sets["ser_only"] == sets["naive"] == set(ablation.test_sets)

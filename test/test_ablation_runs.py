@@ -162,13 +162,18 @@ def test_a_run_is_carried_out_by_one_process_at_a_time(ablation: Ablation) -> No
     assert calls() == []
 
 
-def test_data_are_prepared_once(ablation: Ablation) -> None:
+def test_data_are_prepared_once_to_the_end(ablation: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Recipe(EXPDIR)
+    call = "OMP=2 --stage 1 --stop_stage 5 --expdir exp --test_sets test_asr test_ser"
+    monkeypatch.setenv("FAIL", "none:1")
+    with pytest.raises(RunFailed, match="stage 1 --stop_stage 5 ended with status 3; see exp/ablation/prepare.log"):
+        recipe.prepare(ablation.test_sets)
+    monkeypatch.delenv("FAIL")
     recipe.prepare(ablation.test_sets)
     recipe.prepare(ablation.test_sets)
-    assert calls() == ["OMP=2 --stage 1 --stop_stage 5 --expdir exp --test_sets test_asr test_ser"]
+    assert calls() == [call, call]
     recipe.prepare(["dev_asr"])
-    assert len(calls()) == 1
+    assert "OMP=2 --stage 1 --stop_stage 5 --expdir exp --test_sets dev_asr" in calls()
 
 
 def is_running(pid: int) -> bool:

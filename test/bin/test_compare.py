@@ -63,6 +63,7 @@ def test_the_words() -> None:
     ua = "UA of ser (llm) on test_ser (75.0 ± 0.0 against 25.0 ± 0.0)"
     assert (
         "## In words\n\n"
+        "Runs that were never made.\n\n"
         "Decoding with `conf/decode.yaml`:\n\n"
         f"- Ours against asr_only: better in {wer} 10.0).\n"
         f"- Ours against naive multi-task: better in {wer} 15.0 ± 0.0) and {ua}.\n"
