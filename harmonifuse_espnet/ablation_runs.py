@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -47,6 +48,7 @@ class Recipe:
         self.expdir, self.train_args, self.run_args, self.jobs = expdir, train_args, list(run_args), jobs
         self._live: set[int] = set()
         self._stopped = False
+        self._starting = threading.Lock()  # no run starts between being told to stop and ending all
 
     def prepare(self, test_sets: Sequence[str]) -> None:
         """Run stages 1 to 5 unless they have been run to their end, and every test set's audio is there.
@@ -107,10 +109,11 @@ class Recipe:
 
     def stop(self) -> None:
         """End the processes of all runs, and start no others."""
-        self._stopped = True
-        for group in list(self._live):
-            with suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGTERM)
+        with self._starting:
+            self._stopped = True
+            for group in list(self._live):
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGTERM)
 
     def _train(self, run: Run, log: IO[str]) -> None:
         """Stage 6; its peak memory is kept whether it succeeds or not."""
@@ -130,19 +133,20 @@ class Recipe:
         return ["--tag", tag, "--train_config", str(run.variant.config), *nproc]
 
     def _call(self, log: IO[str], first: str, last: str, *options: str, before: Sequence[str] = ()) -> None:
-        if self._stopped:
-            raise RunFailed("stopped")
         stages = ["--stage", first, "--stop_stage", last]
         command = [*before, "./run.sh", *stages, "--expdir", str(self.expdir.parent), *options, *self.run_args]
-        process = subprocess.Popen(
-            command,
-            env=os.environ | ({"OMP_NUM_THREADS": "1"} if self.jobs > 1 else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._live.add(process.pid)
+        with self._starting:
+            if self._stopped:
+                raise RunFailed("stopped")
+            process = subprocess.Popen(
+                command,
+                env=os.environ | ({"OMP_NUM_THREADS": "1"} if self.jobs > 1 else {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._live.add(process.pid)
         try:
             status = process.wait()
         except BaseException:  # this process is told to end

@@ -7,8 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_recipe import make_recipe, write_checkpoint, write_config
@@ -205,3 +207,23 @@ def test_stopping_ends_what_was_started_and_starts_nothing(ablation: Ablation) -
     while is_running(int(pid)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_run_that_starts_while_all_are_stopped_is_ended_too(
+    ablation: Ablation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("run.sh").write_text("#!/usr/bin/env bash\nexec sleep 31\n")
+    recipe, popen = Recipe(EXPDIR), subprocess.Popen
+    stop = threading.Thread(target=recipe.stop)
+
+    def start_and_stop(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = popen(*args, **options)
+        stop.start()
+        stop.join(0.2)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_and_stop)
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match="ended with status -15"):
+        recipe.prepare(ablation.test_sets)
+    assert time.monotonic() - began < 30

@@ -33,7 +33,7 @@ def run(recipe: Recipe, *options: str) -> str:
 
 def test_the_short_comparison_of_the_mini_recipe_takes_other_options_after_its_own(mini: Recipe) -> None:
     run(mini, "--seeds", "3", "--variants", "a b")
-    short = ["--seeds", "1", "--jobs", "2", "--train_args", "--max_epoch 5 --scheduler_conf total_steps=1000"]
+    short = ["--seeds", "1", "--jobs", "2", "--train_args", "--max_epoch 4 --scheduler_conf total_steps=800"]
     assert mini.calls() == [[*COMPARE, *short, "--seeds", "3", "--variants", "a b"]]
     args = get_parser().parse_args(mini.calls()[0][2:])
     assert (args.seeds, args.jobs, args.variants, args.train_args) == (3, 2, "a b", short[-1])
