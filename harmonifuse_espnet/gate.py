@@ -8,6 +8,7 @@ The weighting of the layers before it is in ``layer_weights.py``.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonifuse_espnet.conformer import length_mask
@@ -33,12 +34,13 @@ class PromptGate(Projection):
     """``z_t = g_t * A(h_t) + (1 - g_t) * B(h_t, stats)``, ``g_t = sigmoid(W [h_t; q])``, q the prompt's summary.
 
     ``stats`` are mean and standard deviation of h over the valid frames of the utterance: what a voice is like, apart
-    from what it says.
+    from what it says. They are normalised over utterances, since utterances differ by little of what they amount to.
     """
 
     def __init__(self, input_size: int, output_size: int, query_size: int, num_tasks: int) -> None:
         super().__init__(input_size, output_size, query_size, num_tasks)
         self.paralinguistic = nn.Linear(input_size, output_size)
+        self.stats_norm = TaskNorm(2 * input_size, num_tasks)
         self.paralinguistic_stats = nn.Linear(2 * input_size, output_size, bias=False)
         self.query_norm = nn.LayerNorm(query_size)
         self.gate_hidden = nn.Linear(input_size, output_size)
@@ -50,7 +52,7 @@ class PromptGate(Projection):
 
     def forward(self, hidden: Tensor, lengths: Tensor, query: Tensor, task: Tensor) -> Tensor:
         """``hidden`` (B, T, D), ``lengths`` (B,), ``query`` (B, V), ``task`` (B,) -> (B, T, C)."""
-        stats = utterance_stats(hidden, lengths)
+        stats = self.stats_norm(utterance_stats(hidden, lengths), task)
         paralinguistic = self.paralinguistic(hidden) + self.paralinguistic_stats(stats)[:, None]
         gate = self.gate(hidden, query, task)
         return gate * self.linguistic(hidden) + (1.0 - gate) * paralinguistic
@@ -66,6 +68,35 @@ class TaskGate(PromptGate):
     def gate(self, hidden: Tensor, query: Tensor, task: Tensor) -> Tensor:
         """As in :class:`PromptGate`, from the task's vector: (B, T, C)."""
         return super().gate(hidden, self.task_query(task), task)
+
+
+class TaskNorm(nn.Module):
+    """Batch normalisation of each task by itself, without scale and shift: (B, S) -> (B, S).
+
+    Domain-specific batch normalisation (Chang et al., 2019, arXiv:1906.03950): tasks learn from corpora that sound
+    unlike each other, and statistics of all would fit none of them. In training, an utterance that is alone in its
+    batch with its task is normalised by the running statistics, as in decoding.
+
+    Example:
+        >>> norm = TaskNorm(1, num_tasks=2)
+        >>> norm(torch.tensor([[1.0], [3.0], [10.0], [30.0]]), torch.tensor([0, 0, 1, 1])).round()[:, 0].tolist()
+        [-1.0, 1.0, -1.0, 1.0]
+    """
+
+    def __init__(self, size: int, num_tasks: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.BatchNorm1d(size, affine=False) for _ in range(num_tasks)])
+
+    def forward(self, values: Tensor, task: Tensor) -> Tensor:
+        """``values`` (B, S), ``task`` (B,) -> (B, S)."""
+        values = values.float()
+        normalised = torch.empty_like(values)
+        for index in task.unique().tolist():
+            chosen, norm = task == index, self.norms[index]
+            rows = values[chosen]
+            alone = self.training and len(rows) == 1
+            normalised[chosen] = F.batch_norm(rows, norm.running_mean, norm.running_var) if alone else norm(rows)
+        return normalised
 
 
 def utterance_stats(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate, utterance_stats
+from harmonifuse_espnet.gate import Projection, PromptGate, TaskGate, TaskNorm, utterance_stats
 
 LENGTHS, TASK = torch.tensor([6, 4]), torch.tensor([0, 1])
 
@@ -18,7 +18,10 @@ def arguments(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, 
 
 def gate(kind: type[Projection] = PromptGate, bias: float | None = None) -> Projection:
     torch.manual_seed(5)
-    made = kind(3, 4, 8, 2)
+    made = kind(3, 4, 8, 2).eval()
+    for norm in made.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d):
+            norm.running_mean, norm.running_var = torch.randn(6), torch.rand(6) + 0.5
     if bias is not None:
         with torch.no_grad():
             made.gate_hidden.bias.fill_(bias)
@@ -31,9 +34,13 @@ def test_the_formula() -> None:
     h, q = hidden.numpy().astype(float), query.numpy().astype(float)
     p = {name: value.detach().numpy().astype(float) for name, value in module.named_parameters()}
     q = (q - q.mean(1, keepdims=True)) / np.sqrt(q.var(1, keepdims=True) + 1e-5)  # a new LayerNorm scales by 1
-    for row, length in enumerate(lengths.tolist()):
-        valid = h[row, :length]
+    for row, length in enumerate(lengths.tolist()):  # row 0 is of task 0, row 1 of task 1
+        valid, norm = (
+            h[row, :length],
+            {k: v.numpy().astype(float) for k, v in module.stats_norm.norms[row].named_buffers()},
+        )
         stats = np.concatenate([valid.mean(0), np.sqrt(valid.var(0) + 1e-5)])
+        stats = (stats - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-5)
         g = 1 / (
             1
             + np.exp(-(h[row] @ p["gate_hidden.weight"].T + p["gate_hidden.bias"] + q[row] @ p["gate_query.weight"].T))
@@ -47,7 +54,7 @@ def test_an_open_gate_is_linguistic_and_a_closed_one_paralinguistic() -> None:
     hidden, lengths, _, _ = arguments()
     opened, closed = gate(bias=1e4), gate(bias=-1e4)
     torch.testing.assert_close(opened(*arguments()), opened.linguistic(hidden))
-    stats = closed.paralinguistic_stats(utterance_stats(hidden, lengths))
+    stats = closed.paralinguistic_stats(closed.stats_norm(utterance_stats(hidden, lengths), TASK))
     torch.testing.assert_close(closed(*arguments()), closed.paralinguistic(hidden) + stats[:, None])
     assert (opened(*arguments()) - closed(*arguments())).abs().max() > 0.1
 
@@ -99,3 +106,32 @@ def test_statistics_by_hand() -> None:
     still = torch.ones(1, 4, 2, requires_grad=True)
     utterance_stats(still, torch.tensor([4])).sum().backward()
     assert still.grad is not None and still.grad.isfinite().all()
+
+
+def test_statistics_are_normalised_by_the_batch_in_training_and_by_what_it_taught_in_decoding() -> None:
+    torch.manual_seed(0)
+    norm, mean, std = TaskNorm(3, num_tasks=2), torch.tensor([[0.0], [5.0]]), torch.tensor([[1.0], [4.0]])
+    task = torch.tensor([0, 1] * 16)
+    for _ in range(200):
+        values = mean[task] + std[task] * torch.randn(32, 3)
+        out = norm(values, task)
+    for index in (0, 1):
+        torch.testing.assert_close(out[task == index].mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+        torch.testing.assert_close(out[task == index].std(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    norm.eval()
+    one = norm(torch.full((1, 3), 9.0), torch.tensor([1]))
+    torch.testing.assert_close(one, torch.ones(1, 3), atol=0.3, rtol=0)  # one deviation above its own task's mean
+    torch.testing.assert_close(norm(torch.full((2, 3), 9.0), torch.tensor([1, 0]))[:1], one)
+
+
+def test_an_utterance_alone_with_its_task_is_normalised_as_in_decoding_and_teaches_nothing() -> None:
+    torch.manual_seed(0)
+    norm = TaskNorm(3, num_tasks=2)
+    norm(torch.randn(8, 3) + 2.0, torch.zeros(8, dtype=torch.long))
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    values, task = torch.randn(5, 3), torch.tensor([1, 0, 1, 1, 1])
+    trained = norm(values, task)[1]
+    assert all(
+        torch.equal(norm.state_dict()[name], value) for name, value in before.items() if name.startswith("norms.0")
+    )
+    torch.testing.assert_close(trained, norm.eval()(values, task)[1])
