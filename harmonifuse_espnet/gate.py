@@ -89,7 +89,6 @@ class TaskNorm(nn.Module):
 
     def forward(self, values: Tensor, task: Tensor) -> Tensor:
         """``values`` (B, S), ``task`` (B,) -> (B, S)."""
-        values = values.float()
         normalised = torch.empty_like(values)
         for index in task.unique().tolist():
             chosen, norm = task == index, self.norms[index]

@@ -98,8 +98,8 @@ def test_limits_of_layer_weights() -> None:
 # The component gate: z_t = g_t A(h_t) + (1 - g_t) B(h_t, stats), g_t = sigmoid(W [h_t; q])
 
 
-def reference_gate(gate: PromptGate, hidden: Array, lengths: list[int], query: Array) -> Array:
-    """One utterance, one frame, one component at a time."""
+def reference_gate(gate: PromptGate, hidden: Array, lengths: list[int], query: Array, task: list[int]) -> Array:
+    """One utterance, one frame, one component at a time, as in decoding: stats by what training learned of its task."""
     weights = {name: array(weight) for name, weight in gate.named_parameters()}
     joint = np.concatenate([weights["gate_hidden.weight"], weights["gate_query.weight"]], axis=1)  # W over [h; q]
     outcome = np.zeros((*hidden.shape[:2], joint.shape[0]))
@@ -107,6 +107,8 @@ def reference_gate(gate: PromptGate, hidden: Array, lengths: list[int], query: A
         valid = hidden[row, :length]
         mean = valid.sum(0) / length
         stats = np.concatenate([mean, np.sqrt(((valid - mean) ** 2).sum(0) / length + 1e-5)])
+        learned = {name: array(value) for name, value in gate.stats_norm.norms[task[row]].named_buffers()}
+        stats = (stats - learned["running_mean"]) / np.sqrt(learned["running_var"] + 1e-5)
         q = layer_norm(query[row], weights["query_norm.weight"], weights["query_norm.bias"])
         for frame in range(hidden.shape[1]):
             h = hidden[row, frame]
@@ -120,20 +122,22 @@ def reference_gate(gate: PromptGate, hidden: Array, lengths: list[int], query: A
 
 @pytest.mark.parametrize("saturation", [0.0, 60.0, -60.0], ids=["between", "at 1", "at 0"])
 def test_the_gate_mixes_two_projections(saturation: float) -> None:
-    gate = randomized(PromptGate(4, 6, 8, 2))
+    gate = randomized(PromptGate(4, 6, 8, 2)).eval()
+    for norm in gate.stats_norm.norms:
+        norm.running_mean, norm.running_var = torch.randn(8).double(), torch.rand(8).double() + 0.5
     with torch.no_grad():
         gate.gate_hidden.bias += saturation
-    hidden, query, lengths = torch.randn(3, 5, 4).double(), torch.randn(3, 8).double(), [5, 1, 3]
-    found = array(gate(hidden, torch.tensor(lengths), query, torch.tensor([0, 1, 0])))
-    np.testing.assert_allclose(found, reference_gate(gate, hidden.numpy(), lengths, query.numpy()), atol=1e-9)
+    hidden, query, lengths, task = torch.randn(3, 5, 4).double(), torch.randn(3, 8).double(), [5, 1, 3], [0, 1, 0]
+    expected = reference_gate(gate, hidden.numpy(), lengths, query.numpy(), task)
+    found = array(gate(hidden, torch.tensor(lengths), query, torch.tensor(task)))
+    np.testing.assert_allclose(found, expected, atol=1e-9)
     if saturation > 0:
         np.testing.assert_allclose(found, array(gate.linguistic(hidden)), atol=1e-9)  # A alone
     if saturation < 0:
-        alone = reference_gate(gate, hidden.numpy(), lengths, query.numpy())
         with torch.no_grad():
             gate.linguistic.weight.fill_(100.0)
-        found = array(gate(hidden, torch.tensor(lengths), query, torch.tensor([0, 1, 0])))
-        np.testing.assert_allclose(found, alone, atol=1e-6)  # whatever A is
+        found = array(gate(hidden, torch.tensor(lengths), query, torch.tensor(task)))
+        np.testing.assert_allclose(found, expected, atol=1e-6)  # whatever A is
 
 
 # The fusion: F = sum_m beta_m Norm_m(S_m), Norm_M the language model's own, already applied

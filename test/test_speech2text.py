@@ -184,11 +184,12 @@ def test_the_gate_is_what_mixed_the_two_projections(model: Speech2Text) -> None:
     for task in TABLE:
         example = model.preprocess("u", {"speech": noise(9000), "task": task})
         model.answer_batch(collate([("u", example)])[1])
-        (hidden, lengths, _, _), mixed = seen[-1]
-        g, stats = torch.from_numpy(model.gate(example)), utterance_stats(hidden, lengths)
+        (hidden, lengths, _, index), mixed = seen[-1]
+        g, gate = torch.from_numpy(model.gate(example)), model.model.gate
         with torch.no_grad():
-            paralinguistic = model.model.gate.paralinguistic(hidden) + model.model.gate.paralinguistic_stats(stats)
-            torch.testing.assert_close(g * model.model.gate.linguistic(hidden) + (1 - g) * paralinguistic, mixed)
+            stats = gate.stats_norm(utterance_stats(hidden, lengths), index)
+            paralinguistic = gate.paralinguistic(hidden) + gate.paralinguistic_stats(stats)
+            torch.testing.assert_close(g * gate.linguistic(hidden) + (1 - g) * paralinguistic, mixed)
         assert len(g) * model.model.frontend.frame_shift == pytest.approx(9000 / 16000, abs=0.04)
     handle.remove()
     assert len(seen) == len(TABLE)
