@@ -74,14 +74,16 @@ class TaskNorm(nn.Module):
     """Batch normalisation of each task by itself, without scale and shift: (B, S) -> (B, S).
 
     Domain-specific batch normalisation (Chang et al., 2019, arXiv:1906.03950): tasks learn from corpora that sound
-    unlike each other, and statistics of all would fit none of them. In training, an utterance that is alone in its
-    batch with its task is normalised by the running statistics, as in decoding.
+    unlike each other, and statistics of all would fit none of them. In training, fewer than ``ENOUGH`` utterances of a
+    task in a batch, as where many GPUs share it, are normalised by the running statistics, as in decoding.
 
     Example:
-        >>> norm = TaskNorm(1, num_tasks=2)
-        >>> norm(torch.tensor([[1.0], [3.0], [10.0], [30.0]]), torch.tensor([0, 0, 1, 1])).round()[:, 0].tolist()
+        >>> norm, task = TaskNorm(1, num_tasks=2), torch.tensor([0, 0, 1, 1] * 8)
+        >>> norm(torch.tensor([[1.0], [3.0], [10.0], [30.0]] * 8), task).round()[:4, 0].tolist()
         [-1.0, 1.0, -1.0, 1.0]
     """
+
+    ENOUGH = 8
 
     def __init__(self, size: int, num_tasks: int) -> None:
         super().__init__()
@@ -93,8 +95,10 @@ class TaskNorm(nn.Module):
         for index in task.unique().tolist():
             chosen, norm = task == index, self.norms[index]
             rows = values[chosen]
-            alone = self.training and len(rows) == 1
-            normalised[chosen] = F.batch_norm(rows, norm.running_mean, norm.running_var) if alone else norm(rows)
+            if self.training and len(rows) > 1:  # one has no deviation to learn from
+                normalised[chosen] = norm(rows)
+            if not self.training or len(rows) < self.ENOUGH:
+                normalised[chosen] = F.batch_norm(rows, norm.running_mean, norm.running_var)
         return normalised
 
 

@@ -124,14 +124,17 @@ def test_statistics_are_normalised_by_the_batch_in_training_and_by_what_it_taugh
     torch.testing.assert_close(norm(torch.full((2, 3), 9.0), torch.tensor([1, 0]))[:1], one)
 
 
-def test_an_utterance_alone_with_its_task_is_normalised_as_in_decoding_and_teaches_nothing() -> None:
+@pytest.mark.parametrize(("utterances", "learns"), [(1, False), (2, True), (7, True)])
+def test_few_utterances_of_a_task_are_normalised_as_in_decoding(utterances: int, learns: bool) -> None:
     torch.manual_seed(0)
     norm = TaskNorm(3, num_tasks=2)
     norm(torch.randn(8, 3) + 2.0, torch.zeros(8, dtype=torch.long))
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    values, task = torch.randn(5, 3), torch.tensor([1, 0, 1, 1, 1])
-    trained = norm(values, task)[1]
-    assert all(
-        torch.equal(norm.state_dict()[name], value) for name, value in before.items() if name.startswith("norms.0")
-    )
-    torch.testing.assert_close(trained, norm.eval()(values, task)[1])
+    values, task = torch.randn(20, 3, requires_grad=True), torch.tensor([0] * utterances + [1] * (20 - utterances))
+    trained = norm(values, task)[:utterances]
+    (slope,) = torch.autograd.grad(trained.sum(), values)
+    torch.testing.assert_close(slope[:utterances], norm.norms[0].running_var.add(1e-5).rsqrt().expand(utterances, 3))
+    torch.testing.assert_close(trained, norm.eval()(values, task)[:utterances])
+    changed = {name for name, value in norm.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("norms.0") for name in changed) == learns
+    assert any(name.startswith("norms.1") for name in changed)
