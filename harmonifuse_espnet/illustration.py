@@ -9,7 +9,7 @@ from typing import Any
 from harmonifuse_espnet import pictures
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.gate_trace import GateTrace, read_gates
-from harmonifuse_espnet.results import Scored, experiment, picture_links
+from harmonifuse_espnet.results import Scored, experiment, picture_links, pretrained_by
 
 LAYERS = (("speech encoder", "layer_weights"), ("language model", "fusion_weights"))
 ALIKE = 0.005  # weights differ by less than the picture's two decimals show
@@ -34,10 +34,14 @@ def draw(exp_dir: Path, scored: Sequence[Scored]) -> list[tuple[str, Path]]:
 
 def _draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
     tag, images = exp_dir.resolve().name, exp_dir / "images"
-    if (exp_dir / "tensorboard").is_dir():
-        path = images / "training_curves.png"
-        pictures.draw_training_curves(pictures.read_curves(exp_dir / "tensorboard"), f"{tag}: training", path)
-        yield f"training curves of {tag}", path
+    for folder, path in {
+        exp_dir: images / "training_curves.png",
+        **{folder: images / f"training_curves_{folder.name}.png" for folder in pretrained_by(exp_dir)},
+    }.items():
+        if (folder / "tensorboard").is_dir():
+            name = folder.resolve().name
+            pictures.draw_training_curves(pictures.read_curves(folder / "tensorboard"), f"{name}: training", path)
+            yield f"training curves of {name}", path
     for one in scored:
         for task, entry in one.tasks.items():
             if entry["answer"] == "label":

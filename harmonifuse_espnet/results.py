@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import yaml
+
 from harmonifuse_espnet import __version__
 from harmonifuse_espnet.markdown import link, section, table
 
@@ -173,10 +175,22 @@ def _training(exp_dir: Path, title: str, out_dir: Path, train_config: Path | Non
     for path in sorted(exp_dir.glob("decode_*/*/selection.json"))[:1]:
         total, trained = (_read_json(path, key) for key in ("parameters", "trained_parameters"))
         yield f"- parameters: {total:,}, trained {trained:,}"
-    checkpoint = exp_dir / "checkpoint.pth"
-    if checkpoint.is_file():
-        seconds, steps = training_time(checkpoint)
-        yield f"- training: {seconds / 60:.1f} minutes, {steps:,} steps, validation included"
+    phases = {"training": exp_dir, **{f"pre-training, `{folder.name}`": folder for folder in pretrained_by(exp_dir)}}
+    for phase, folder in phases.items():
+        checkpoint = folder / "checkpoint.pth"
+        if checkpoint.is_file():
+            seconds, steps = training_time(checkpoint)
+            yield f"- {phase}: {seconds / 60:.1f} minutes, {steps:,} steps, validation included"
+
+
+def pretrained_by(exp_dir: Path) -> list[Path]:
+    """The experiments from whose weights one starts: those of ``init_param`` in its ``config.yaml`` that exist."""
+    config = exp_dir / "config.yaml"
+    if not config.is_file():
+        return []
+    weights = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_param") or []
+    folders = {Path(one.partition(":")[0]).parent: None for one in weights}
+    return [folder for folder in folders if (folder / "checkpoint.pth").is_file()]
 
 
 def training_time(checkpoint: Path) -> tuple[float, int]:

@@ -79,6 +79,18 @@ def test_how_it_was_trained(exp_dir: Path, tmp_path: Path) -> None:
     text = experiment(exp_dir, read_scores(exp_dir), tmp_path, tmp_path / "conf" / "train.yaml")
     assert "[conf/train.yaml](conf/train.yaml), in full `exp/slm_small/config.yaml`\n" in text
     assert "- parameters: 1,234,567, trained 4,567\n- training: 5.5 minutes, 5,000 steps, validation included\n" in text
+    assert "pre-training" not in text
+
+    encoder = exp_dir.with_name("encoder")
+    encoder.mkdir()
+    torch.save({"reporter": {"stats": {1: epochs[1]}}}, encoder / "checkpoint.pth")
+    starts = [f"{encoder}/valid.acc.ave.pth:{part}:{part}" for part in ("frontend", "ctc")]
+    (exp_dir / "config.yaml").write_text(json.dumps({"init_param": [*starts, "elsewhere/model.pth"]}))  # JSON is YAML
+    text = experiment(exp_dir, read_scores(exp_dir), tmp_path, None)
+    both = (
+        "5,000 steps, validation included\n- pre-training, `encoder`: 2.8 minutes, 2,500 steps, validation included\n"
+    )
+    assert both in text and text.count("pre-training") == 1
 
 
 def test_nothing_scored_or_a_broken_file_is_named(exp_dir: Path, tmp_path: Path) -> None:

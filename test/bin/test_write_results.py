@@ -14,7 +14,7 @@ from tiny import write_events
 
 from harmonifuse_espnet.bin.write_results import main
 from harmonifuse_espnet.gate_trace import GateTrace
-from harmonifuse_espnet.illustration import component_gates, layer_weights
+from harmonifuse_espnet.illustration import component_gates, draw, layer_weights
 from harmonifuse_espnet.metrics import label_scores, text_scores
 from harmonifuse_espnet.results import Scored
 
@@ -77,6 +77,17 @@ def test_the_pictures_are_in_tensorboard_once(exp_dir: Path, tmp_path: Path) -> 
     tags = EventAccumulator(str(folder)).Reload().Tags()["images"]
     assert sorted(tags) == sorted(captions) and len(tags) == 4
     assert len(list(folder.iterdir())) == 1
+
+
+def test_the_curves_of_what_it_starts_from_are_shown_too(exp_dir: Path, tmp_path: Path) -> None:
+    encoder = exp_dir.with_name("encoder")
+    shutil.copytree(exp_dir / "tensorboard", encoder / "tensorboard")
+    (encoder / "checkpoint.pth").touch()
+    (exp_dir / "config.yaml").write_text(f"init_param: ['{encoder}/valid.acc.ave.pth:frontend:frontend']\n")
+    curves = [(caption, path.name) for caption, path in draw(exp_dir, [])]
+    own, other = "training_curves.png", "training_curves_encoder.png"
+    assert curves == [("training curves of slm", own), ("training curves of encoder", other)]
+    assert (exp_dir / "images" / other).read_bytes().startswith(PNG)
 
 
 def test_an_experiment_without_tensorboard_or_gate_has_neither(exp_dir: Path, tmp_path: Path) -> None:
