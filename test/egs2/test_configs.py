@@ -105,6 +105,17 @@ def test_the_main_rows_differ_as_their_names_say(recipe: str, dropped: set[str],
     assert asr.task_pattern["asr"] > 0 and ser.task_pattern["ser"] > 0
 
 
+@pytest.mark.parametrize("task", ["asr", "ser"])
+def test_a_single_task_model_s_share_is_what_the_full_model_has_of_its_task(task: str, tmp_path: Path) -> None:
+    conf = EGS2 / "an4_crema_d/slm1/conf"
+    full, share = (parse(conf / name, tmp_path) for name in ("train.yaml", f"train_{task}_share.yaml"))
+    assert differences(full, share) == {"task_pattern", "num_iters_per_epoch", "scheduler_conf"}
+    assert [name for name, weight in share.task_pattern.items() if weight] == [task]
+    assert full.task_pattern == "round_robin"  # two tasks: each has half of the batches
+    steps = share.num_iters_per_epoch * share.max_epoch
+    assert steps == share.scheduler_conf["total_steps"] == full.num_iters_per_epoch * full.max_epoch / 2
+
+
 def test_variants_have_one_home() -> None:
     recipes = {path.parts[-5] for path in TUNING}
     assert recipes == {"an4_crema_d", "mini"} and len(TUNING) == 2 * 22
