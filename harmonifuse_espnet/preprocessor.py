@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from harmonifuse_espnet.augmentation import Augmentation
 from harmonifuse_espnet.prompts import SpeechTask, Tasks
+from harmonifuse_espnet.recombination import Recombination
 from harmonifuse_espnet.tokenizer import Tokenizer
 
 Example = dict[str, Any]
@@ -25,6 +27,9 @@ class HarmoniFusePreprocessor:
         tokenizer: Of the language model.
         ctc_tokenizer: Of the CTC head.
         speed_perturb, gain, noise, noise_prob: As in :class:`harmonifuse_espnet.augmentation.Augmentation`.
+        recombine: Task -> how probable an utterance of its words said elsewhere is, such as ``{"asr": 0.7}``, as in
+            :class:`harmonifuse_espnet.recombination.Recombination`.
+        data_dir: The training set's dump folder, for ``recombine``.
 
     Raises:
         ValueError: if an option of the augmentation does not fit, or an utterance has an unknown task, an empty or
@@ -41,10 +46,13 @@ class HarmoniFusePreprocessor:
         gain: Mapping[str, float] | None = None,
         noise: Mapping[str, Sequence[float]] | None = None,
         noise_prob: float = 0.5,
+        recombine: Mapping[str, float] | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.train, self.tasks, self.tokenizer = train, tasks, tokenizer
         self.ctc_tokenizer = ctc_tokenizer or tokenizer
         self.augment = Augmentation(tasks, speed_perturb, gain, noise, noise_prob)
+        self.recombine = Recombination(tasks, recombine, data_dir) if train and recombine else None
 
     def __call__(self, utterance: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """``speech`` (N,) or (T, features), ``text`` and ``task`` strings -> arrays, token ids as int64.
@@ -54,6 +62,9 @@ class HarmoniFusePreprocessor:
         """
         task = self._task(utterance, str(data["task"]).strip())
         speech: np.ndarray = np.asarray(data["speech"], dtype=np.float32)
+        answer = data.get("text")
+        if self.recombine is not None and answer is not None:
+            speech, answer = self.recombine(speech, str(answer), task.name, utterance)
         if self.train:
             speech = self.augment(speech, task.name, utterance)
         wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]
@@ -62,8 +73,8 @@ class HarmoniFusePreprocessor:
             "prompt": np.array(self.tokenizer.encode(wording), dtype=np.int64),
             "task": np.array([task.index], dtype=np.int64),
         }
-        if "text" in data:
-            answer = str(data["text"])
+        if answer is not None:
+            answer = str(answer)
             words = task.words(answer, where=utterance)
             arrays["text"] = np.array([*self.tokenizer.encode(words), self.tokenizer.eos_id], dtype=np.int64)
             ctc_words = words if task.answer == "text" else ""

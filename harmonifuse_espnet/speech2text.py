@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
 from harmonifuse_espnet.tokenizer import load_tokenizer
+from harmonifuse_espnet.word_times import ctc_peaks
 
 # Arguments of Hugging Face's generate -> the option here that decides about them.
 DECIDED = {
@@ -157,17 +158,54 @@ class Speech2Text:
         return [answers[row] for row in range(len(indices))]
 
     def _answer_task(self, task: SpeechTask, batch: Mapping[str, Tensor], rows: Tensor) -> list[Answer]:
-        part = {name: value[rows].to(self.device) for name, value in batch.items()}
-        index = part["task"].view(-1)
-        heard = self.model.perceive(
-            part["speech"], part["speech_lengths"], part["prompt"], part["prompt_lengths"], index
-        )
+        heard, index = self._hear({name: value[rows] for name, value in batch.items()})
         if task.answer == "text":
             return self._texts(heard, index)
         sequences = [[*self.tokenizer.encode(words), self.tokenizer.eos_id] for words in task.labels.values()]
         probs = label_log_probs(self.model, heard, index, sequences).double().exp()
         scored = [dict(zip(task.labels, row, strict=True)) for row in (probs / probs.sum(1, keepdim=True)).tolist()]
         return [Answer(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]
+
+    def _hear(self, batch: Mapping[str, Tensor]) -> tuple[Perception, Tensor]:
+        """What the language model is about to read, and the tasks (B,), of a collated batch."""
+        part = {name: value.to(self.device) for name, value in batch.items()}
+        names = ("speech", "speech_lengths", "prompt", "prompt_lengths")
+        index = part["task"].view(-1)
+        return self.model.perceive(*[part[name] for name in names], index), index
+
+    @torch.no_grad()
+    def word_peaks(
+        self, speech: Sequence[np.ndarray], tasks: Sequence[str], texts: Sequence[str]
+    ) -> list[list[tuple[float, float]] | None]:
+        """Where CTC hears each word of known transcripts.
+
+        Args:
+            speech: Samples (N,) of each utterance, at 16 kHz.
+            tasks: Its task.
+            texts: What is said.
+
+        Returns:
+            For each utterance the middle of the first and of the last frame of each word, in seconds; None where there
+            are too few frames for the transcript.
+
+        Raises:
+            ValueError: if the model has no CTC head.
+        """
+        examples = [("speech", self.example("speech", *one)) for one in zip(speech, tasks, strict=True)]
+        heard, _ = self._hear(collate(examples)[1])
+        if heard.ctc_log_probs is None:
+            raise ValueError("the model has no CTC head, which tells where words are; align with another model")
+        found: list[list[tuple[float, float]] | None] = []
+        for row, (samples, text) in enumerate(zip(speech, texts, strict=True)):
+            log_probs = heard.ctc_log_probs[row, : heard.frame_lengths[row]]
+            seconds = len(samples) / SAMPLE_RATE / len(log_probs)
+            try:
+                peaks = ctc_peaks(log_probs, [self.ctc_tokenizer.encode(word) for word in text.split()])
+            except ValueError:
+                found.append(None)
+                continue
+            found.append([((first + 0.5) * seconds, (last + 0.5) * seconds) for first, last in peaks])
+        return found
 
     def _texts(self, heard: Perception, task: Tensor) -> list[Answer]:
         eos, guide = self.tokenizer.eos_id, [self._guide(heard)]

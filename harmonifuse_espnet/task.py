@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,11 +167,13 @@ class HarmoniFuseTask(AbsTask):
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
         """The preprocessor; prompts are drawn and speech is varied in training only."""
+        data_dirs = [Path(path).parent for path, name, _ in args.train_data_path_and_name_and_type if name == "speech"]
         return checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
             train=train,
             tasks=build_tasks(args.tasks),
             tokenizer=language_tokenizer(args),
             ctc_tokenizer=load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None,
+            data_dir=data_dirs[0] if data_dirs else None,
             **args.preprocessor_conf,
         )
 

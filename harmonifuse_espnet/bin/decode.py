@@ -26,7 +26,7 @@ from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.configs import parse_with_config
 from harmonifuse_espnet.corpora.datadir import format_table, read_table
-from harmonifuse_espnet.files import write_files
+from harmonifuse_espnet.files import file_identity, resume_lines, write_files
 from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
 from harmonifuse_espnet.progress import progress
 
@@ -102,7 +102,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         def example(key: str) -> dict[str, np.ndarray]:
             return model.example(key, _load(speech[key], args.feats_type), tasks[key], wordings.get(key))
 
-        done = _resume(out_dir / PARTIAL, _identity(args))
+        done = resume_lines(out_dir / PARTIAL, _identity(args))
         _answer_all(model, by_length, args.batch_size, example, done, out_dir / PARTIAL)
         gates = []
         for task, key in _typical(by_length, tasks).items():
@@ -127,9 +127,10 @@ def _read_tables(data_dir: Path, feats_type: str) -> tuple[dict[str, str], dict[
 
 def _identity(args: argparse.Namespace) -> dict[str, Any]:
     """What partial answers must have been made with to be taken over."""
-    stat = Path(args.model_file).stat() if Path(args.model_file).exists() else None
-    made = {"model_file": args.model_file, "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
-    return {**made, **{name: getattr(args, name) for name in ("data_dir", "prompts", *SEARCH)}}
+    return {
+        **file_identity(args.model_file),
+        **{name: getattr(args, name) for name in ("data_dir", "prompts", *SEARCH)},
+    }
 
 
 def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) -> dict[str, str]:
@@ -150,16 +151,6 @@ def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) 
             )
     turns = {name: cycle(task.held_out_prompts) for name, task in table.items()}
     return {utterance: next(turns[tasks[utterance]]) for utterance in sorted(tasks)}
-
-
-def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Answers of a call that was cut short, if it was the same call; else a new file that begins with who makes it."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
-    kept = whole[1:] if whole and whole[0] == identity else []
-    content = "".join(json.dumps(entry) + "\n" for entry in [identity, *kept])
-    write_files(path.parent, {path.name: content})
-    return {entry.pop("id"): entry for entry in kept}
 
 
 def _answer_all(

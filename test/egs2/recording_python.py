@@ -32,6 +32,8 @@ def outputs(command: str, arguments: list[str]) -> list[Path]:
         return [Path(value(arguments, "--decode_dir")) / "score.json"]
     if command in ("pack", "write_results"):
         return [Path(value(arguments, "--out"))]
+    if command == "align":
+        return [Path(value(arguments, "--data_dir")) / "ctm"]
     if command in ("upload", "plan", "compare"):
         return []
     folder = value(arguments, "--output_dir" if command == "train" else "--out_dir") if OUTPUTS[command] else ""

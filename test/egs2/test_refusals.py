@@ -71,6 +71,8 @@ def test_a_missing_configuration_is_named(mini: Recipe) -> None:
         (["--stage", "11", "--stop_stage", "12"], "no stage from 11 to 10"),
         (["--feats_type", "mfcc"], "--feats_type is 'mfcc', but must be one of: raw fbank ssl"),
         (["--skip_bad", "yes"], "--skip_bad is 'yes', but must be one of: true false"),
+        (["--align", "yes"], "--align is 'yes', but must be one of: true false"),
+        (["--align", "true"], "--align true needs --feats_type raw and a --pretrain_config that learns to transcribe"),
         (["--test_sets", ""], "--test_sets names no set"),
         (["--test_sets", "valid"], "the test set 'valid' would overwrite dump/raw/valid"),
         (["--python", "/no/python"], "there is no Python at '/no/python'"),

@@ -50,6 +50,7 @@ encoder=               # hub name or folder of the speech encoder, likewise
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
 pretrain_config=       # a training of stage 5, from whose speech encoder those of stage 6 start
+align=false            # true: stage 5 finds when each word was said, by that training, for recombine (preprocessor_conf)
 train_args=            # more options for training, such as "--max_epoch 3"
 plan=false             # true: stage 6 only prints what training takes: parameters, steps, memory
 plan_args=             # more options for the plan, such as "--device_memory 80GB --steps_measured 5" (hours)
@@ -120,7 +121,9 @@ check_options() {
     [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
-    for name in skip_bad plan upload_private dry_run; do one_of "$name" true false; done
+    for name in skip_bad align plan upload_private dry_run; do one_of "$name" true false; done
+    [[ $align == false || ($feats_type == raw && $pretrain_config) ]] ||
+        die "--align true needs --feats_type raw and a --pretrain_config that learns to transcribe"
     for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
     for name in "${test_list[@]}"; do
         [[ $name != train && $name != valid ]] || die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
@@ -229,6 +232,8 @@ stage_5() {
             --out_dir "$stats/$name" --train_config "$train_config" --feats_type "$feats_type" "${options[@]}"
     done
     [[ ! $pretrained || -s $pretrained || $plan == true ]] || train 5 "$pretrain_config" "${pretrained%/*}"
+    [[ $align == false || -s $feats/train/ctm || $plan == true ]] || module cuda_cmd align --data_dir "$feats/train" \
+        --train_config "${pretrained%/*}/config.yaml" --model_file "$pretrained" --ngpu "$((ngpu > 0))"
 }
 
 # train <stage> <configuration> <folder> <options>...

@@ -1,0 +1,121 @@
+"""Stage 5's times of words: every word has its own, whatever the batch, and a call that was killed goes on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from tiny import Recipe, noise
+
+from harmonifuse_espnet.bin.align import CTM, PARTIAL, main
+from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
+from harmonifuse_espnet.speech2text import Speech2Text
+from harmonifuse_espnet.word_times import read_ctm
+
+TEXTS = {"u1": "ONE TWO", "u2": "THREE", "u3": "FOUR ONE ONE", "u4": "TWO FOUR"}
+SECONDS = {"u1": 1.5, "u2": 1.0, "u3": 2.0, "u4": 1.7, "short": 0.3, "angry": 1.0}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return Recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def experiment(recipe: Recipe) -> Path:
+    return recipe.train("exp")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Four utterances, one that is too short for its words, and one of the other task."""
+    rows = [(key, text, "asr") for key, text in TEXTS.items()] + [
+        ("short", "ONE TWO THREE", "asr"),
+        ("angry", "ang", "ser"),
+    ]
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for seed, (key, seconds) in enumerate(SECONDS.items()):
+        soundfile.write(folder / f"{key}.wav", noise(round(16000 * seconds), seed), 16000)
+    write_datadir(folder, [Utterance(key, str(folder / f"{key}.wav"), text, "spk", task) for key, text, task in rows])
+    lines = "".join(f"{key} {round(16000 * seconds)}\n" for key, seconds in sorted(SECONDS.items()))
+    (folder / "utt2num_samples").write_text(lines)
+    return folder
+
+
+def align(experiment: Path, data_dir: Path, *options: str) -> None:
+    model = ["--train_config", str(experiment / "config.yaml"), "--model_file", str(experiment / "valid.loss.ave.pth")]
+    main([*model, "--data_dir", str(data_dir), *options])
+
+
+def test_every_word_has_its_time(experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    align(experiment, data_dir)
+    found = read_ctm(data_dir / CTM)
+    assert {key: " ".join(word.text for word in words) for key, words in found.items()} == TEXTS
+    for key, words in found.items():
+        assert words[0].start == 0 and words[-1].end == pytest.approx(SECONDS[key])
+        assert [word.end for word in words[:-1]] == pytest.approx([word.start for word in words[1:]])
+    assert f"{data_dir / CTM}: 8 words of 4 utterances, not of 1 others" in capsys.readouterr().out
+    assert not (data_dir / PARTIAL).exists()
+
+
+def test_times_do_not_depend_on_the_batch(experiment: Path, data_dir: Path) -> None:
+    align(experiment, data_dir, "--batch_size", "1")
+    alone = (data_dir / CTM).read_text()
+    align(experiment, data_dir)
+    assert (data_dir / CTM).read_text() == alone
+
+
+def test_a_call_that_was_killed_goes_on(experiment: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    align(experiment, data_dir)
+    whole = (data_dir / CTM).read_text()
+    (data_dir / CTM).unlink()
+    original, batches = Speech2Text.word_peaks, []
+
+    def word_peaks(self: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
+        batches.append(len(texts))
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return original(self, speech, tasks, texts)
+
+    monkeypatch.setattr(Speech2Text, "word_peaks", word_peaks)
+    with pytest.raises(KeyboardInterrupt):
+        align(experiment, data_dir, "--batch_size", "2")
+    assert not (data_dir / CTM).exists()
+    align(experiment, data_dir, "--batch_size", "2")
+    assert batches == [2, 2, 2, 1] and (data_dir / CTM).read_text() == whole
+
+
+def test_a_model_without_ctc_cannot_tell(recipe: Recipe, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        align(recipe.train("no_ctc", ctc="false"), data_dir)
+    assert "no CTC head, which tells where words are; align with another model" in capsys.readouterr().err
+
+
+def test_nothing_that_can_be_aligned_is_an_error(
+    experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(data_dir)
+    data_dir.mkdir()
+    soundfile.write(data_dir / "short.wav", noise(4800), 16000)
+    write_datadir(data_dir, [Utterance("short", str(data_dir / "short.wav"), "ONE TWO THREE", "spk", "asr")])
+    (data_dir / "utt2num_samples").write_text("short 4800\n")
+    with pytest.raises(SystemExit):
+        align(experiment, data_dir)
+    assert f"{data_dir}: no utterance whose words can be told apart" in capsys.readouterr().err
+
+
+def test_training_makes_utterances_of_the_aligned_words(
+    recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = recipe.folder / "train"
+    align(experiment, train)
+    config = {"preprocessor_conf": {"recombine": {"asr": 1.0}}}
+    assert (recipe.train("recombined", config) / "valid.loss.ave.pth").is_file()
+    (train / CTM).unlink()
+    with pytest.raises(SystemExit):
+        recipe.train("no_times", config)
+    assert f"error: {train / CTM}: no times of words" in capsys.readouterr().err
