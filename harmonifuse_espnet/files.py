@@ -51,22 +51,3 @@ def write_files(folder: str | Path, contents: Mapping[str, str | bytes]) -> None
 def read_notes(path: Path) -> dict[str, Any]:
     """The JSON mapping that an earlier call may have left in a file; empty if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def file_identity(path: str | Path) -> dict[str, Any]:
-    """A file's name, size and time of change, as JSON has them; None for both where there is none."""
-    stat = Path(path).stat() if Path(path).exists() else None
-    return {"file": str(path), "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
-
-
-def resume_lines(path: Path, identity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What a call that was cut short left, by ``id``; if it was another call, a new file that begins with who makes it.
-
-    The file has a JSON mapping a line, the identity first; the caller appends the others.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
-    kept = whole[1:] if whole and whole[0] == identity else []
-    content = "".join(json.dumps(entry) + "\n" for entry in [identity, *kept])
-    write_files(path.parent, {path.name: content})
-    return {entry.pop("id"): entry for entry in kept}

@@ -47,12 +47,12 @@ class HarmoniFusePreprocessor:
         noise: Mapping[str, Sequence[float]] | None = None,
         noise_prob: float = 0.5,
         recombine: Mapping[str, float] | None = None,
-        data_dir: Path | None = None,
+        data_dir: str | Path = ".",
     ) -> None:
         self.train, self.tasks, self.tokenizer = train, tasks, tokenizer
         self.ctc_tokenizer = ctc_tokenizer or tokenizer
         self.augment = Augmentation(tasks, speed_perturb, gain, noise, noise_prob)
-        self.recombine = Recombination(tasks, recombine, data_dir) if train and recombine else None
+        self.recombine = Recombination(tasks, recombine, Path(data_dir)) if train and recombine else None
 
     def __call__(self, utterance: str, data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """``speech`` (N,) or (T, features), ``text`` and ``task`` strings -> arrays, token ids as int64.
@@ -62,9 +62,9 @@ class HarmoniFusePreprocessor:
         """
         task = self._task(utterance, str(data["task"]).strip())
         speech: np.ndarray = np.asarray(data["speech"], dtype=np.float32)
-        answer = data.get("text")
+        answer = str(data["text"]) if "text" in data else None
         if self.recombine is not None and answer is not None:
-            speech, answer = self.recombine(speech, str(answer), task.name, utterance)
+            speech, answer = self.recombine(speech, answer, task.name, utterance)
         if self.train:
             speech = self.augment(speech, task.name, utterance)
         wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]
@@ -74,7 +74,6 @@ class HarmoniFusePreprocessor:
             "task": np.array([task.index], dtype=np.int64),
         }
         if answer is not None:
-            answer = str(answer)
             words = task.words(answer, where=utterance)
             arrays["text"] = np.array([*self.tokenizer.encode(words), self.tokenizer.eos_id], dtype=np.int64)
             ctc_words = words if task.answer == "text" else ""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.prompts import Tasks
-from harmonifuse_espnet.word_times import Word, read_ctm
+from harmonifuse_espnet.word_times import CTM, Word, read_ctm
 
 LONGEST = 3  # words in a row of one utterance
 FEWEST = 3  # utterances of a speaker, for something new to come of it
@@ -38,15 +38,15 @@ class Recombination:
             a label, or what is no probability.
     """
 
-    def __init__(self, tasks: Tasks, probs: Mapping[str, float], data_dir: Path | None) -> None:
+    def __init__(self, tasks: Tasks, probs: Mapping[str, float], data_dir: Path) -> None:
         for task, prob in probs.items():
             if task not in tasks or tasks[task].answer != "text":
                 fitting = [name for name, known in tasks.items() if known.answer == "text"]
                 raise ValueError(f"recombine names the task '{task}', but those that answer with text are {fitting}")
             if not 0 <= prob <= 1:
                 raise ValueError(f"recombine: task '{task}' has {prob}, expected a probability from 0 to 1")
-        ctm = Path(data_dir or ".") / "ctm"
-        if data_dir is None or not ctm.is_file():
+        ctm = data_dir / CTM
+        if not ctm.is_file():
             raise FileNotFoundError(
                 f"{ctm}: no times of words, of which preprocessor_conf's recombine makes utterances; call ./run.sh "
                 "--stage 5 --align true with a --pretrain_config that learns to transcribe, or leave recombine out"
@@ -80,8 +80,8 @@ class Recombination:
                 f"{utterance}: preprocessor_conf has recombine, which puts samples together, but speech has the shape "
                 f"{speech.shape}, as of features; take it out, or train with --feats_type raw"
             )
-        utterances = self.said.get(self.speakers.get(utterance, ""), [])
-        if utterance not in self.words or len(utterances) < FEWEST:
+        utterances = self.said[self.speakers[utterance]] if utterance in self.words else []
+        if len(utterances) < FEWEST:
             return speech, text
         pieces: list[NDArray[np.float32]] = []
         words: list[str] = []

@@ -167,13 +167,13 @@ class HarmoniFuseTask(AbsTask):
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
         """The preprocessor; prompts are drawn and speech is varied in training only."""
-        data_dirs = [Path(path).parent for path, name, _ in args.train_data_path_and_name_and_type if name == "speech"]
+        paths = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
         return checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
             train=train,
             tasks=build_tasks(args.tasks),
             tokenizer=language_tokenizer(args),
             ctc_tokenizer=load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None,
-            data_dir=data_dirs[0] if data_dirs else None,
+            data_dir=Path(paths.get("speech", "")).parent,
             **args.preprocessor_conf,
         )
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harmonifuse_espnet.audio import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CTM = "ctm"  # the file, in a dump folder
 FRAME = 0.01  # seconds, to which words are told apart
 SHORTEST = 0.06  # seconds of a word
 _ASIDE = 0.06
@@ -45,22 +48,26 @@ class Heard:
 
     Attributes:
         words: Its U words.
-        peaks: The first and the last frame that CTC gives each of them, in seconds (U, 2).
         level: Of each ``FRAME`` of the sound, 0 to 1 (T,).
+        candidates: Frames at which each word but the last may end: U - 1 arrays.
         parts: Frames at which words part, as far as known (U - 1,).
     """
 
     words: Sequence[str]
-    peaks: NDArray[np.float64]
     level: NDArray[np.float64]
+    candidates: Sequence[NDArray[np.int64]]
     parts: NDArray[np.int64]
 
     @classmethod
     def of(cls, words: Sequence[str], peaks: Sequence[Sequence[float]], samples: NDArray[np.float32]) -> Heard:
-        """Before anything is known of how long words take: they part where it is softest."""
-        heard = cls(words, np.asarray(peaks, dtype=np.float64).reshape(-1, 2), level(samples), np.zeros(0, np.int64))
-        heard.parts = np.array([frames[heard.level[frames].argmin()] for frames in _candidates(heard)], dtype=np.int64)
-        return heard
+        """Before anything is known of how long words take: they part where it is softest.
+
+        ``peaks`` are the first and the last frame that CTC gives each word, in seconds (U, 2), of samples (N,).
+        """
+        levels = level(samples)
+        candidates = _candidates(np.asarray(peaks, dtype=np.float64), len(levels))
+        parts = [frames[levels[frames].argmin()] for frames in candidates]
+        return cls(words, levels, candidates, np.array(parts, dtype=np.int64))
 
     def lengths(self) -> NDArray[np.float64]:
         """Seconds of each word but the first and the last, which have the silence around speech with them (U - 2,)."""
@@ -78,10 +85,12 @@ def ctc_peaks(log_probs: Tensor, words: Sequence[Sequence[int]]) -> list[tuple[i
         ValueError: if there are fewer frames than the transcript needs.
 
     Example:
+        >>> import torch
         >>> path = torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 0, 2, 3, 0]), 4).float().log_softmax(-1)
         >>> ctc_peaks(path, [[0], [1, 2]])
         [(1, 2), (4, 5)]
     """
+    import torch
     import torchaudio
 
     tokens = torch.tensor([token for word in words for token in word], device=log_probs.device) + 1
@@ -161,10 +170,10 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
     return utterances
 
 
-def _candidates(heard: Heard) -> list[NDArray[np.int64]]:
-    """Frames at which each word may end, but for the last word; never none."""
-    last = len(heard.level) - 1
-    from_, to = (heard.peaks[:-1, 1] - _ASIDE) / FRAME, (heard.peaks[1:, 0] + _ASIDE) / FRAME
+def _candidates(peaks: NDArray[np.float64], frames: int) -> list[NDArray[np.int64]]:
+    """Of ``frames``, those at which each word but the last may end, for ``peaks`` (U, 2); never none."""
+    last = frames - 1
+    from_, to = (peaks[:-1, 1] - _ASIDE) / FRAME, (peaks[1:, 0] + _ASIDE) / FRAME
     starts = np.clip(from_.round(), 1, max(last - 1, 1)).astype(np.int64)
     ends = np.clip(to.round(), starts + 1, max(last, 2)).astype(np.int64)
     return [np.minimum(np.arange(start, end), last) for start, end in zip(starts, ends, strict=True)]
@@ -188,7 +197,7 @@ def _usual_lengths(utterances: Iterable[Heard]) -> Mapping[str, float]:
 
 def _best_parts(heard: Heard, usual: Sequence[float]) -> NDArray[np.int64]:
     """Where the words of one utterance part, for the logarithms of their usual lengths: (U - 1,)."""
-    candidates = _candidates(heard)
+    candidates = heard.candidates
     cost, before = _LEVEL_WEIGHT * heard.level[candidates[0]], []
     for previous, frames, expected in zip(candidates, candidates[1:], usual[1:], strict=False):
         seconds = (frames[None] - previous[:, None]) * FRAME

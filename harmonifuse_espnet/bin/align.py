@@ -7,23 +7,20 @@ Writes `ctm` into the dump folder, for training that makes new utterances of the
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harmonifuse_espnet.answers import check_same_ids
 from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.files import file_identity, resume_lines, write_files
+from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.progress import progress
+from harmonifuse_espnet.resuming import file_identity, in_batches
+from harmonifuse_espnet.word_times import CTM, Heard, format_ctm, part_words, words_of
 
-if TYPE_CHECKING:
-    from harmonifuse_espnet.speech2text import Speech2Text
-
-CTM = "ctm"
 PARTIAL = "ctm.partial.jsonl"
 
 
@@ -56,38 +53,20 @@ def main(cmd: Sequence[str] | None = None) -> None:
         texts = {
             key: text for key, text in tables["text"].items() if model.tasks[tables["utt2task"][key]].answer == "text"
         }
-        done = resume_lines(
-            data_dir / PARTIAL, {"model": file_identity(args.model_file), "text": file_identity(data_dir / "text")}
-        )
-        _find_peaks(model, tables, texts, args.batch_size, done, data_dir / PARTIAL)
-        print(_write(data_dir, tables["wav.scp"], texts, {key: entry["peaks"] for key, entry in done.items()}))
+        by_length = sorted(texts, key=lambda key: (-int(tables["utt2num_samples"][key]), key))
 
-
-def _find_peaks(
-    model: Speech2Text,
-    tables: Mapping[str, Mapping[str, str]],
-    texts: Mapping[str, str],
-    batch_size: int,
-    done: dict[str, dict[str, Any]],
-    partial: Path,
-) -> None:
-    """Put the peaks of each utterance into ``done``, None where there are too few frames, and into the partial file."""
-    left = sorted(set(texts) - set(done), key=lambda key: (-int(tables["utt2num_samples"][key]), key))
-    batches = [left[start : start + batch_size] for start in range(0, len(left), batch_size)]
-    with partial.open("a", encoding="utf-8") as file:
-        for batch in progress(batches, len(batches), "batches"):
+        def find_peaks(batch: Sequence[str]) -> list[dict[str, Any]]:
             speech = [read_audio(tables["wav.scp"][key], SAMPLE_RATE)[0] for key in batch]
             tasks = [tables["utt2task"][key] for key in batch]
-            for key, peaks in zip(batch, model.word_peaks(speech, tasks, [texts[key] for key in batch]), strict=True):
-                done[key] = {"peaks": peaks}
-                file.write(json.dumps({"id": key, "peaks": peaks}) + "\n")
-            file.flush()
+            return [{"peaks": peaks} for peaks in model.word_peaks(speech, tasks, [texts[key] for key in batch])]
+
+        identity = {"model": file_identity(args.model_file), "text": file_identity(data_dir / "text")}
+        done = in_batches(data_dir / PARTIAL, identity, by_length, args.batch_size, find_peaks)
+        print(_write(data_dir, tables["wav.scp"], texts, {key: entry["peaks"] for key, entry in done.items()}))
 
 
 def _write(data_dir: Path, locations: Mapping[str, str], texts: Mapping[str, str], peaks: Mapping[str, Any]) -> str:
     """From the peaks to the file; returns what was done."""
-    from harmonifuse_espnet.word_times import Heard, format_ctm, part_words, words_of
-
     found = [key for key in sorted(texts) if peaks[key]]
     heard = {
         key: Heard.of(texts[key].split(), peaks[key], read_audio(locations[key], SAMPLE_RATE)[0])

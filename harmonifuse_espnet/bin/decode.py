@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path
@@ -26,9 +26,9 @@ from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.bin import friendly_errors
 from harmonifuse_espnet.configs import parse_with_config
 from harmonifuse_espnet.corpora.datadir import format_table, read_table
-from harmonifuse_espnet.files import file_identity, resume_lines, write_files
+from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
-from harmonifuse_espnet.progress import progress
+from harmonifuse_espnet.resuming import file_identity, in_batches
 
 if TYPE_CHECKING:
     from harmonifuse_espnet.prompts import Tasks
@@ -102,8 +102,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
         def example(key: str) -> dict[str, np.ndarray]:
             return model.example(key, _load(speech[key], args.feats_type), tasks[key], wordings.get(key))
 
-        done = resume_lines(out_dir / PARTIAL, _identity(args))
-        _answer_all(model, by_length, args.batch_size, example, done, out_dir / PARTIAL)
+        def answer(batch: Sequence[str]) -> list[dict[str, Any]]:
+            return _answer(model, [(key, example(key)) for key in batch])
+
+        done = in_batches(out_dir / PARTIAL, _identity(args), by_length, args.batch_size, answer)
         gates = []
         for task, key in _typical(by_length, tasks).items():
             sound, text = _load(speech[key], args.feats_type), done[key]["text"]
@@ -153,32 +155,15 @@ def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) 
     return {utterance: next(turns[tasks[utterance]]) for utterance in sorted(tasks)}
 
 
-def _answer_all(
-    model: Speech2Text,
-    utterances: Sequence[str],
-    batch_size: int,
-    example: Callable[[str], Mapping[str, np.ndarray]],
-    done: dict[str, dict[str, Any]],
-    partial: Path,
-) -> None:
-    """Put into ``done`` what it lacks, batch by batch, and at once into the file of partial answers.
-
-    Each answer has its share of the seconds that the model took.
-    """
+def _answer(model: Speech2Text, batch: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> list[dict[str, Any]]:
+    """Answers to a batch of examples; each has its share of the seconds that the model took."""
     from harmonifuse_espnet.preprocessor import collate
 
-    batches = [utterances[start : start + batch_size] for start in range(0, len(utterances), batch_size)]
-    left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
-    with partial.open("a", encoding="utf-8") as file:
-        for batch in progress(left, len(left), "batches"):
-            collated = collate([(key, example(key)) for key in batch])[1]
-            start = time.perf_counter()
-            answers = model.answer_batch(collated)
-            seconds = (time.perf_counter() - start) / len(batch)
-            for key, answer in zip(batch, answers, strict=True):
-                done[key] = {**asdict(answer), "seconds": seconds}
-                file.write(json.dumps({"id": key, **done[key]}) + "\n")
-            file.flush()
+    collated = collate(batch)[1]
+    start = time.perf_counter()
+    answers = model.answer_batch(collated)
+    seconds = (time.perf_counter() - start) / len(batch)
+    return [{**asdict(answer), "seconds": seconds} for answer in answers]
 
 
 def _speed(seconds: Mapping[str, float], num_samples: Mapping[str, str]) -> dict[str, float]:

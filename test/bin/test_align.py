@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from tiny import Recipe, noise
 
-from harmonifuse_espnet.bin.align import CTM, PARTIAL, main
+from harmonifuse_espnet.bin.align import PARTIAL, main
 from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
 from harmonifuse_espnet.speech2text import Speech2Text
-from harmonifuse_espnet.word_times import read_ctm
+from harmonifuse_espnet.word_times import CTM, read_ctm
 
 TEXTS = {"u1": "ONE TWO", "u2": "THREE", "u3": "FOUR ONE ONE", "u4": "TWO FOUR"}
 SECONDS = {"u1": 1.5, "u2": 1.0, "u3": 2.0, "u4": 1.7, "short": 0.3, "angry": 1.0}
