@@ -19,18 +19,19 @@ from harmonifuse_espnet.word_times import CTM, Word, read_ctm
 
 LONGEST = 3  # words in a row of one utterance
 FEWEST = 3  # utterances of a speaker, for something new to come of it
+LONGER = 1.5  # times as long as the utterance that it replaces is what a new one may be; batches are made for those
 _FADE = round(0.005 * SAMPLE_RATE)  # samples over which pieces overlap
 
 
 class Recombination:
-    """Puts together runs of one to ``LONGEST`` words of one speaker, as many words as an utterance of theirs has.
+    """Puts together runs of one to ``LONGEST`` words of one speaker and task, as many words as an utterance has.
 
     All words' times stay in memory: this is meant for small corpora. Draws from NumPy's global state.
 
     Args:
         tasks: The table of tasks.
         probs: Task that answers with text -> how probable it is that an utterance is replaced.
-        data_dir: Dump folder with ``wav.scp``, ``text``, ``utt2spk`` and stage 5's ``ctm``.
+        data_dir: Dump folder with ``wav.scp``, ``text``, ``utt2spk``, ``utt2task`` and stage 5's ``ctm``.
 
     Raises:
         FileNotFoundError: if the ``ctm`` is missing.
@@ -49,26 +50,28 @@ class Recombination:
         if not ctm.is_file():
             raise FileNotFoundError(
                 f"{ctm}: no times of words, of which preprocessor_conf's recombine makes utterances; call ./run.sh "
-                "--stage 5 --align true with a --pretrain_config that learns to transcribe, or leave recombine out"
+                "--stage 5 --align true with a --pretrain_config that learns to transcribe (and --feats_type raw), or "
+                "leave recombine out"
             )
         self.probs, self.words = dict(probs), read_ctm(ctm)
         self.locations, self.speakers = read_table(data_dir / "wav.scp"), read_table(data_dir / "utt2spk")
-        self.said: dict[str, list[str]] = {}
-        texts = read_table(data_dir / "text")
+        self.said: dict[tuple[str, str], list[str]] = {}  # task and speaker -> utterances
+        texts, tasks_of = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
         for utterance, words in self.words.items():
             if [word.text for word in words] != texts.get(utterance, "").split():
                 raise ValueError(
                     f"{ctm}: the words of '{utterance}' are not those of {data_dir / 'text'}; remove the ctm and call "
                     "./run.sh --stage 5 --align true"
                 )
-            self.said.setdefault(self.speakers[utterance], []).append(utterance)
+            self.said.setdefault((tasks_of[utterance], self.speakers[utterance]), []).append(utterance)
 
     def __call__(
         self, speech: NDArray[np.float32], text: str, task: str, utterance: str
     ) -> tuple[NDArray[np.float32], str]:
         """Samples (N,) and transcript of a new utterance, or those that came.
 
-        They stay with the probability 1 - p, and where the speaker said too little, or not known when.
+        They stay with the probability 1 - p, where the speaker said too little, or not known when, and where the new
+        one would be more than ``LONGER`` times as long.
 
         Raises:
             ValueError: if speech is not samples but features.
@@ -80,7 +83,7 @@ class Recombination:
                 f"{utterance}: preprocessor_conf has recombine, which puts samples together, but speech has the shape "
                 f"{speech.shape}, as of features; take it out, or train with --feats_type raw"
             )
-        utterances = self.said[self.speakers[utterance]] if utterance in self.words else []
+        utterances = self.said[task, self.speakers[utterance]] if utterance in self.words else []
         if len(utterances) < FEWEST:
             return speech, text
         pieces: list[NDArray[np.float32]] = []
@@ -90,6 +93,8 @@ class Recombination:
             run = self._draw(source, len(self.words[utterance]) - len(words))
             pieces.append(self._read(source, run))
             words += [word.text for word in run]
+        if sum(map(len, pieces)) > LONGER * len(speech):
+            return speech, text
         return crossfade(pieces), " ".join(words)
 
     def _draw(self, utterance: str, most: int) -> list[Word]:

@@ -17,7 +17,8 @@ from harmonifuse_espnet.word_times import Word, format_ctm
 
 TASKS = build_tasks(TABLE)
 WORDS = ["ONE", "TWO", "THREE", "FOUR"]
-TEXTS = {"a1": "ONE TWO THREE", "a2": "FOUR", "a3": "TWO FOUR THREE ONE TWO", "b1": "ONE TWO", "b2": "THREE FOUR"}
+LONG = "TWO FOUR THREE ONE TWO ONE THREE"
+TEXTS = {"a1": "ONE TWO THREE", "a2": "FOUR", "a3": LONG, "b1": "ONE TWO", "b2": "THREE FOUR"}
 SPEAKERS = {"a": 0.1, "b": -0.1}  # what their samples begin with
 
 
@@ -61,13 +62,27 @@ def test_what_is_heard_is_what_is_written(data_dir: Path) -> None:
     for samples, text in made:
         assert transcribe(samples, "a") == text and samples.dtype == np.float32
     texts = {text for _, text in made}
-    assert {len(text.split()) for text in texts} == {5} and len(texts) > 50
+    assert {len(text.split()) for text in texts} == {7} and len(texts) > 50
     assert draw(data_dir, "a3", 100)[7][1] == made[7][1]
 
 
 def test_runs_have_one_to_three_words(data_dir: Path) -> None:
-    lost = [round(5 * 1600 - len(samples)) / 80 + 1 for samples, _ in draw(data_dir, "a3", 200)]  # 5 ms a seam
-    assert min(lost) == 2 and max(lost) == 5  # runs
+    runs = [round(7 * 1600 - len(samples)) / 80 + 1 for samples, _ in draw(data_dir, "a3", 400)]  # 5 ms a seam
+    assert min(runs) == 3 and max(runs) == 7
+
+
+def test_none_is_more_than_half_again_as_long(data_dir: Path) -> None:
+    np.random.seed(0)
+    recombine = Recombination(TASKS, {"asr": 1.0}, data_dir)
+    speech = say("a1")
+    assert sum(recombine(speech, "short", "asr", "a1")[1] != "short" for _ in range(20)) >= 15
+    assert recombine(speech[:3180], "short", "asr", "a1")[1] == "short"  # three tenths of a second would be for two
+
+
+def test_words_stay_with_their_task(data_dir: Path) -> None:
+    table = (data_dir / "utt2task").read_text().replace("a1 asr", "a1 translate")
+    (data_dir / "utt2task").write_text(table)
+    assert {text for _, text in draw(data_dir, "a3", 20)} == {TEXTS["a3"]}  # too few are left of this task
 
 
 def test_a_share_of_the_utterances_stays(data_dir: Path) -> None:
