@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jiwer
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from harmonifuse_espnet.model import Perception
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import SpeechTask, build_tasks
 from harmonifuse_espnet.tokenizer import load_tokenizer
-from harmonifuse_espnet.word_times import ctc_peaks
+from harmonifuse_espnet.word_times import MOST_WRONG, ctc_peaks, spell
 
 # Arguments of Hugging Face's generate -> the option here that decides about them.
 DECIDED = {
@@ -186,7 +187,7 @@ class Speech2Text:
 
         Returns:
             For each utterance the middle of the first and of the last frame of each word, in seconds; None where there
-            are too few frames for the transcript.
+            are too few frames for the transcript, or CTC by itself hears more than ``MOST_WRONG`` of it wrong.
 
         Raises:
             ValueError: if the model has no CTC head.
@@ -196,15 +197,18 @@ class Speech2Text:
         if heard.ctc_log_probs is None:
             raise ValueError("the model has no CTC head, which tells where words are; align with another model")
         found: list[list[tuple[float, float]] | None] = []
-        for row, (samples, text) in enumerate(zip(speech, texts, strict=True)):
+        for row, (samples, text, path) in enumerate(
+            zip(speech, texts, self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths), strict=True)
+        ):
             log_probs = heard.ctc_log_probs[row, : heard.frame_lengths[row]]
             seconds = len(samples) / SAMPLE_RATE / len(log_probs)
             try:
-                peaks = ctc_peaks(log_probs, [self.ctc_tokenizer.encode(word) for word in text.split()])
+                peaks = ctc_peaks(log_probs, spell(text.split(), self.ctc_tokenizer.encode))
             except ValueError:
-                found.append(None)
-                continue
-            found.append([((first + 0.5) * seconds, (last + 0.5) * seconds) for first, last in peaks])
+                peaks = []
+            believed = peaks and jiwer.wer(text, path) <= MOST_WRONG
+            times = [((first + 0.5) * seconds, (last + 0.5) * seconds) for first, last in peaks]
+            found.append(times if believed else None)
         return found
 
     def _texts(self, heard: Perception, task: Tensor) -> list[Answer]:
@@ -215,8 +219,14 @@ class Speech2Text:
         texts = [self.tokenizer.decode(row) for row in tokens]
         if heard.ctc_log_probs is None:
             return [Answer(text) for text in texts]
-        paths = CTCHead.greedy(heard.ctc_log_probs, heard.frame_lengths)
-        return [Answer(text, ctc_text=self.ctc_tokenizer.decode(path)) for text, path in zip(texts, paths, strict=True)]
+        return [
+            Answer(text, ctc_text=heard_so)
+            for text, heard_so in zip(texts, self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths), strict=True)
+        ]
+
+    def _ctc_texts(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
+        """What CTC hears by itself, for its log_probs (B, T, W + 1)."""
+        return [self.ctc_tokenizer.decode(path) for path in CTCHead.greedy(log_probs, lengths)]
 
     def _guide(self, heard: Perception) -> LogitsProcessor:
         """What the search listens to beside the language model."""

@@ -9,7 +9,7 @@ one word and the first of the next, 60 ms aside at most. Without ``d``, closures
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CTM = "ctm"  # the file, in a dump folder
+COMMENT = ";;"  # begins a line that says nothing of words
 FRAME = 0.01  # seconds, to which words are told apart
 SHORTEST = 0.06  # seconds of a word
 _ASIDE = 0.06
@@ -30,6 +31,7 @@ _LEVEL_WEIGHT = 6.0
 _SPREAD = 0.3
 _RANGE = 40.0  # decibels; digital silence would make everything else loud
 _ROUNDS = 4
+MOST_WRONG = 0.5  # word error rate of what CTC hears by itself, above which its times are not believed
 _PRIOR = 3  # how many times a word is taken to have been said with the median length of all words
 
 
@@ -135,6 +137,18 @@ def words_of(heard: Heard) -> list[Word]:
     return words if all(word.end - word.start >= SHORTEST - 1e-9 for word in words) else []
 
 
+def spell(words: Sequence[str], encode: Callable[[str], list[int]]) -> list[list[int]]:
+    """The tokens of each word in the whole text, which need not be those of the word alone.
+
+    Example:
+        >>> spell(["GO", "ON"], lambda text: [ord(letter) for letter in text])
+        [[71, 79], [32, 79, 78]]
+    """
+    tokens = encode(" ".join(words))
+    ends = [len(encode(" ".join(words[: count + 1]))) for count in range(len(words))]
+    return [tokens[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def format_ctm(utterances: Mapping[str, Iterable[Word]]) -> str:
     """Lines ``utterance 1 start duration word``, in seconds.
 
@@ -150,7 +164,7 @@ def format_ctm(utterances: Mapping[str, Iterable[Word]]) -> str:
 
 
 def read_ctm(path: str | Path) -> dict[str, list[Word]]:
-    """Words by utterance.
+    """Words by utterance; lines that begin with ``;;`` are comments.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -159,6 +173,8 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
     utterances: dict[str, list[Word]] = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
+            if line.startswith(COMMENT):
+                continue
             try:
                 utterance, _, start, duration, text, *_ = line.split()
                 begins, lasts = float(start), float(duration)

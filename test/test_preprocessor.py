@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from tiny import TABLE, noise, write_tokenizer
 
+from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
 from harmonifuse_espnet.preprocessor import HarmoniFusePreprocessor, collate
 from harmonifuse_espnet.prompts import Tasks, build_tasks
 from harmonifuse_espnet.tokenizer import Tokenizer, load_tokenizer
+from harmonifuse_espnet.word_times import CTM, Word, format_ctm
 
 TASKS: Tasks = build_tasks(TABLE)
 SPEECH = noise(1600)
@@ -77,6 +80,30 @@ def test_speech_varies_in_training_alone(tokenizer: Tokenizer) -> None:
     assert {len(speech) for speech in heard} == {2000, 1280}
     assert len({round(float(np.abs(speech).max()), 3) for speech in heard}) > 10
     assert all((inference("u", {"speech": SPEECH, "task": "asr"})["speech"] == SPEECH).all() for _ in range(20))
+
+
+def test_words_of_other_utterances_come_with_their_sound(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Three utterances of one word each, told apart by their level; what is made of the first may be any of them."""
+    levels = {"ONE": 0.1, "TWO": 0.2, "THREE": 0.3}
+    rows = []
+    for text, value in levels.items():
+        soundfile.write(tmp_path / f"{text}.wav", np.full(1600, value, np.float32), 16000, subtype="FLOAT")
+        rows.append(Utterance(text, str(tmp_path / f"{text}.wav"), text, "speaker", "asr"))
+    write_datadir(tmp_path, rows)
+    data = {"speech": np.full(1600, 0.1, np.float32), "task": "asr", "text": "ONE"}
+    options: dict[str, Any] = {"recombine": {"asr": 1.0}, "data_dir": tmp_path}
+    inference = HarmoniFusePreprocessor(False, TASKS, tokenizer, **options)("ONE", data)  # needs no ctm
+    assert (inference["speech"] == data["speech"]).all() and inference["ctc_text"].tolist() == tokenizer.encode("ONE")
+    (tmp_path / CTM).write_text(format_ctm({text: [Word(text, 0.0, 0.1)] for text in levels}))
+    training = HarmoniFusePreprocessor(True, TASKS, tokenizer, **options)
+    heard = set()
+    for _ in range(40):
+        arrays = training("ONE", data)
+        (text,) = [word for word, value in levels.items() if np.allclose(arrays["speech"], value)]
+        assert arrays["ctc_text"].tolist() == tokenizer.encode(text)
+        assert arrays["text"].tolist() == [*tokenizer.encode(text), tokenizer.eos_id]
+        heard.add(text)
+    assert heard == set(levels)
 
 
 def test_bad_utterances_are_named(tokenizer: Tokenizer) -> None:

@@ -9,7 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from harmonifuse_espnet.word_times import Heard, Word, ctc_peaks, format_ctm, level, part_words, read_ctm, words_of
+from harmonifuse_espnet.word_times import (
+    Heard,
+    Word,
+    ctc_peaks,
+    format_ctm,
+    level,
+    part_words,
+    read_ctm,
+    spell,
+    words_of,
+)
 
 LENGTHS = {"TEN": 0.5, "A": 0.2, "STOP": 0.4}  # seconds
 CLOSURE = 0.15  # seconds after which the sound of STOP may pause
@@ -50,6 +60,11 @@ def test_a_repeated_token_needs_a_blank_between() -> None:
         ctc_peaks(log_probs[:2], [[1], [1]])
 
 
+def test_words_have_the_tokens_that_they_have_in_their_text() -> None:
+    tokens = {"": [], "TEN": [1], "TEN A": [1, 2, 3], "TEN A STOP": [1, 2, 3, 4]}  # a blank may be a word's first token
+    assert spell(["TEN", "A", "STOP"], tokens.__getitem__) == [[1], [2, 3], [4]]
+
+
 def test_the_level_is_0_in_silence_and_1_where_it_is_loud() -> None:
     samples = np.concatenate([np.zeros(8000), np.full(8000, 0.5)]).astype(np.float32)
     levels = level(samples)
@@ -88,8 +103,8 @@ def test_a_ctm_is_read_as_it_was_written(tmp_path: Path) -> None:
     words = {"utt1": [Word("ONE", 0.0, 0.31), Word("TWO", 0.31, 0.8)], "utt2": [Word("ONE", 0.0, 1.2)]}
     (tmp_path / "ctm").write_text(format_ctm(words))
     assert read_ctm(tmp_path / "ctm") == words
-    (tmp_path / "ctm").write_text("utt1 1 0.00 0.31 ONE 0.98\nutt1 1 0.31 TWO\n")
+    (tmp_path / "ctm").write_text(";; a comment\nutt1 1 0.00 0.31 ONE 0.98\nutt1 1 0.31 TWO\n")
     with pytest.raises(
-        ValueError, match=r"ctm:2: expected 'utterance channel start duration word', got 'utt1 1 0.31 TWO'"
+        ValueError, match=r"ctm:3: expected 'utterance channel start duration word', got 'utt1 1 0.31 TWO'"
     ):
         read_ctm(tmp_path / "ctm")

@@ -1,12 +1,15 @@
 """Stage 5, with --align true: when each word of the training set was said, by a model that has learned to transcribe.
 
 Writes `ctm` into the dump folder, for training that makes new utterances of these words (`preprocessor_conf`'s
-`recombine`). Utterances whose words can't be told apart are left out. A call that was killed goes on where it was.
+`recombine`). Utterances of which the model mistakes more than half, or whose words can't be told apart, are left out. A
+call that was killed goes on where it was; one whose ctm is there, of the same model and tables, does nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ from harmonifuse_espnet.corpora.datadir import read_table
 from harmonifuse_espnet.files import write_files
 from harmonifuse_espnet.progress import progress
 from harmonifuse_espnet.resuming import file_identity, in_batches
-from harmonifuse_espnet.word_times import CTM, Heard, format_ctm, part_words, words_of
+from harmonifuse_espnet.word_times import COMMENT, CTM, Heard, Word, format_ctm, part_words, words_of
 
 PARTIAL = "ctm.partial.jsonl"
 
@@ -47,9 +50,19 @@ def main(cmd: Sequence[str] | None = None) -> None:
         data_dir = Path(args.data_dir)
         tables = {name: read_table(data_dir / name) for name in ("wav.scp", "text", "utt2task", "utt2num_samples")}
         check_same_ids(data_dir, tables)
+        identity = {"model": file_identity(args.model_file), "data": _digest(tables)}
+        if _made_with(data_dir / CTM) == identity:
+            print(f"{data_dir / CTM}: up to date")
+            return
         from harmonifuse_espnet.speech2text import Speech2Text
 
         model = Speech2Text(args.train_config, args.model_file, "cuda" if args.ngpu else "cpu")
+        unknown = sorted(set(tables["utt2task"].values()) - set(model.tasks))
+        if unknown:
+            raise ValueError(
+                f"{data_dir / 'utt2task'}: task '{unknown[0]}' is not one that {args.train_config} has learned "
+                f"({', '.join(model.tasks)}); remove that experiment and train it again with stage 5"
+            )
         texts = {
             key: text for key, text in tables["text"].items() if model.tasks[tables["utt2task"][key]].answer == "text"
         }
@@ -60,28 +73,42 @@ def main(cmd: Sequence[str] | None = None) -> None:
             tasks = [tables["utt2task"][key] for key in batch]
             return [{"peaks": peaks} for peaks in model.word_peaks(speech, tasks, [texts[key] for key in batch])]
 
-        identity = {"model": file_identity(args.model_file), "text": file_identity(data_dir / "text")}
         done = in_batches(data_dir / PARTIAL, identity, by_length, args.batch_size, find_peaks)
-        print(_write(data_dir, tables["wav.scp"], texts, {key: entry["peaks"] for key, entry in done.items()}))
+        peaks = {key: entry["peaks"] for key, entry in done.items()}
+        aligned = _part(texts, peaks, tables["wav.scp"])
+        if not aligned:
+            raise ValueError(
+                f"{data_dir}: no utterance whose words can be told apart; align with a model that can transcribe"
+            )
+        write_files(data_dir, {CTM: f"{COMMENT} {json.dumps(identity)}\n{format_ctm(aligned)}"})
+        (data_dir / PARTIAL).unlink()
+        count, others = sum(map(len, aligned.values())), len(texts) - len(aligned)
+        print(f"{data_dir / CTM}: {count} words of {len(aligned)} utterances, not of {others} others")
 
 
-def _write(data_dir: Path, locations: Mapping[str, str], texts: Mapping[str, str], peaks: Mapping[str, Any]) -> str:
-    """From the peaks to the file; returns what was done."""
+def _digest(tables: Mapping[str, Mapping[str, str]]) -> str:
+    """Changes with what the tables hold, not with when they were written."""
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def _made_with(ctm: Path) -> Any:
+    """What an earlier call wrote into the first line; None if there is no such file, or it comes from elsewhere."""
+    if not ctm.is_file():
+        return None
+    with ctm.open(encoding="utf-8") as lines:
+        first = lines.readline()
+    return json.loads(first.removeprefix(COMMENT)) if first.startswith(f"{COMMENT} {{") else None
+
+
+def _part(texts: Mapping[str, str], peaks: Mapping[str, Any], locations: Mapping[str, str]) -> dict[str, list[Word]]:
+    """The words, with their times, of the utterances in which they can be told apart."""
     found = [key for key in sorted(texts) if peaks[key]]
     heard = {
         key: Heard.of(texts[key].split(), peaks[key], read_audio(locations[key], SAMPLE_RATE)[0])
         for key in progress(found, len(found), "utterances")
     }
     part_words(list(heard.values()))
-    aligned = {key: words for key, words in ((key, words_of(one)) for key, one in heard.items()) if words}
-    if not aligned:
-        raise ValueError(
-            f"{data_dir}: no utterance whose words can be told apart; align with a model that can transcribe"
-        )
-    write_files(data_dir, {CTM: format_ctm(aligned)})
-    (data_dir / PARTIAL).unlink()
-    count = sum(map(len, aligned.values()))
-    return f"{data_dir / CTM}: {count} words of {len(aligned)} utterances, not of {len(texts) - len(aligned)} others"
+    return {key: words for key, words in ((key, words_of(one)) for key, one in heard.items()) if words}
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ from harmonifuse_espnet.corpora.datadir import Utterance, read_datadir, write_da
 from harmonifuse_espnet.files import write_files, writing
 from harmonifuse_espnet.progress import progress
 from harmonifuse_espnet.shards import AudioOptions, Record, Shard, finished, format_shard, make_shards, remove_others
+from harmonifuse_espnet.word_times import CTM
 
-_TABLES = ("wav.scp", "utt2num_samples", "dropped.tsv", "format.json")
+_TABLES = ("wav.scp", "utt2num_samples", "dropped.tsv", "format.json", CTM)
 _MIN_HELP = "drop shorter sources and digital silence; 0 keeps both, for test sets (default: 0.1)"
 _MAX_HELP = "drop longer sources; inf keeps all, for test sets (default: 30)"
 _SHOWN = 5  # unusable sources that an error names

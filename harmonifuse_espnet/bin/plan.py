@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 from humanfriendly import format_size, format_timespan, parse_size
@@ -75,9 +75,12 @@ def plan(args: argparse.Namespace) -> None:
     with torch.device("meta"):
         model = HarmoniFuseTask.build_model(args)
     print(format_counts(count_parameters(model)), end="\n\n")
+    recombined = args.preprocessor_conf.get("recombine") or {}
+    if not args.steps_measured:  # then no utterance is made, and when words were said need not be known yet
+        args.preprocessor_conf = {**args.preprocessor_conf, "recombine": None}
     train, valid = (HarmoniFuseTask.build_iter_factory(args, DistributedOption(), mode) for mode in ("train", "valid"))
     print(_steps(train, args), end="\n\n")
-    shape, parts = _largest(model, train, args)
+    shape, parts = _largest(model, train, args, set(recombined))
     print(_memory(shape, parts, args))
     _check_fit(parts, args)
     if args.steps_measured:
@@ -98,14 +101,17 @@ def _steps(factory: TaskIterFactory, args: argparse.Namespace) -> str:
     return f"{format_rows(rows)}\n{ending}"
 
 
-def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.Namespace) -> tuple[BatchShape, Parts]:
-    """The batch that needs the most memory, and what it needs."""
+def _largest(
+    model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.Namespace, recombined: Set[str]
+) -> tuple[BatchShape, Parts]:
+    """The batch that needs the most memory, and what it needs; the tasks ``recombined`` have longer utterances."""
     import torch
     from espnet2.tasks.abs_task import AbsTask
 
     from harmonifuse_espnet.budget import largest_batches, largest_mixed, read_lengths, slowed
     from harmonifuse_espnet.memory import Precision, optimizer_state_bytes, reckon
     from harmonifuse_espnet.prompts import build_tasks
+    from harmonifuse_espnet.recombination import LONGER
     from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
 
     tokenizer, tasks, ranks = language_tokenizer(args), build_tasks(args.tasks), max(args.ngpu, 1)
@@ -115,10 +121,11 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     shapes: dict[str, list[BatchShape]] = {}
     speeds = args.preprocessor_conf.get("speed_perturb") or {}
     for task, stream in factory.streams.items():
-        at_slowest = slowed(lengths, speeds.get(task, [1.0]))
+        longer = LONGER if task in recombined else 1.0
+        at_longest = slowed(lengths, [speed / longer for speed in speeds.get(task, [1.0])])
         prompt = max(len(tokenizer.encode(wording)) for wording in tasks[task].prompts)
         prompt += len(model.preamble_ids) + len(model.opening_ids)
-        shapes[task] = largest_batches(stream, at_slowest, ranks, prompt, mixed)
+        shapes[task] = largest_batches(stream, at_longest, ranks, prompt, mixed)
     flat = [shape for of_task in shapes.values() for shape in of_task]
     if mixed:
         flat = [largest_mixed({task: shape for task, (shape,) in shapes.items()}, factory.pattern)]

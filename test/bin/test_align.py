@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from tiny import Recipe, noise
 
+from harmonifuse_espnet import speech2text
 from harmonifuse_espnet.bin.align import PARTIAL, main
 from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
 from harmonifuse_espnet.speech2text import Speech2Text
@@ -46,11 +47,18 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The times of this model, which has learned nothing, all the same."""
+    monkeypatch.setattr(speech2text, "MOST_WRONG", float("inf"))
+
+
 def align(experiment: Path, data_dir: Path, *options: str) -> None:
     model = ["--train_config", str(experiment / "config.yaml"), "--model_file", str(experiment / "valid.loss.ave.pth")]
     main([*model, "--data_dir", str(data_dir), *options])
 
 
+@pytest.mark.usefixtures("believed")
 def test_every_word_has_its_time(experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     align(experiment, data_dir)
     found = read_ctm(data_dir / CTM)
@@ -62,13 +70,34 @@ def test_every_word_has_its_time(experiment: Path, data_dir: Path, capsys: pytes
     assert not (data_dir / PARTIAL).exists()
 
 
+@pytest.mark.usefixtures("believed")
+def test_times_are_found_once_and_anew_for_other_data_or_another_model(
+    experiment: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(experiment: Path) -> str:
+        align(experiment, data_dir)
+        return capsys.readouterr().out
+
+    assert "8 words of 4" in call(experiment) and call(experiment) == f"{data_dir / CTM}: up to date\n"
+    for name in ("text", "wav.scp"):
+        (data_dir / name).write_text((data_dir / name).read_text())  # as stage 2 does when called again
+    assert call(experiment) == f"{data_dir / CTM}: up to date\n"
+    (data_dir / "text").write_text((data_dir / "text").read_text().replace("THREE\n", "FOUR\n"))
+    assert "8 words of 4" in call(experiment)
+    assert read_ctm(data_dir / CTM)["u2"][0].text == "FOUR"
+    assert "8 words of 4" in call(shutil.copytree(experiment, tmp_path / "another"))
+
+
+@pytest.mark.usefixtures("believed")
 def test_times_do_not_depend_on_the_batch(experiment: Path, data_dir: Path) -> None:
     align(experiment, data_dir, "--batch_size", "1")
     alone = (data_dir / CTM).read_text()
+    (data_dir / CTM).unlink()
     align(experiment, data_dir)
     assert (data_dir / CTM).read_text() == alone
 
 
+@pytest.mark.usefixtures("believed")
 def test_a_call_that_was_killed_goes_on(experiment: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     align(experiment, data_dir)
     whole = (data_dir / CTM).read_text()
@@ -95,6 +124,25 @@ def test_a_model_without_ctc_cannot_tell(recipe: Recipe, data_dir: Path, capsys:
     assert "no CTC head, which tells where words are; align with another model" in capsys.readouterr().err
 
 
+def test_a_model_that_cannot_transcribe_is_not_believed(
+    experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        align(experiment, data_dir)
+    message = f"{data_dir}: no utterance whose words can be told apart; align with a model that can transcribe"
+    assert message in capsys.readouterr().err and not (data_dir / CTM).exists()
+
+
+def test_a_task_that_the_model_has_not_learned_is_named(
+    experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data_dir / "utt2task").write_text((data_dir / "utt2task").read_text().replace("angry ser", "angry gender"))
+    with pytest.raises(SystemExit):
+        align(experiment, data_dir)
+    assert "utt2task: task 'gender' is not one that" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("believed")
 def test_nothing_that_can_be_aligned_is_an_error(
     experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +156,7 @@ def test_nothing_that_can_be_aligned_is_an_error(
     assert f"{data_dir}: no utterance whose words can be told apart" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("believed")
 def test_training_makes_utterances_of_the_aligned_words(
     recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,16 @@ def test_hours_come_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFi
     assert "Loading is left out: 1 workers load 2 batches ahead; --steps_measured several times as many shows" in text
 
 
+def test_recombined_speech_counts_and_needs_no_times_yet(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
+    longest = cells(plan(recipe, capsys, config), "Memory of")
+    made = plan(recipe, capsys, {**config, "preprocessor_conf": {"recombine": {"asr": 0.5}}})
+    assert longest[8:10] == ["8,000", "samples"] and cells(made, "Memory of")[8:10] == ["12,000", "samples"]
+    with pytest.raises(SystemExit):
+        main(command(recipe, {**config, "preprocessor_conf": {"recombine": {"asr": 0.5}}}, steps_measured=1))
+    assert "ctm: no times of words" in capsys.readouterr().err
+
+
 def test_slow_speech_counts(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
     longest = cells(plan(recipe, capsys, config), "Memory of")

@@ -232,7 +232,7 @@ stage_5() {
             --out_dir "$stats/$name" --train_config "$train_config" --feats_type "$feats_type" "${options[@]}"
     done
     [[ ! $pretrained || -s $pretrained || $plan == true ]] || train 5 "$pretrain_config" "${pretrained%/*}"
-    [[ $align == false || -s $feats/train/ctm || $plan == true ]] || module cuda_cmd align --data_dir "$feats/train" \
+    [[ $align == false || $plan == true ]] || module cuda_cmd align --data_dir "$feats/train" \
         --train_config "${pretrained%/*}/config.yaml" --model_file "$pretrained" --ngpu "$((ngpu > 0))"
 }
 
