@@ -197,16 +197,15 @@ class Speech2Text:
         if heard.ctc_log_probs is None:
             raise ValueError("the model has no CTC head, which tells where words are; align with another model")
         found: list[list[tuple[float, float]] | None] = []
-        for row, (samples, text, path) in enumerate(
-            zip(speech, texts, self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths), strict=True)
-        ):
+        alone = self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths)
+        for row, (samples, text) in enumerate(zip(speech, texts, strict=True)):
             log_probs = heard.ctc_log_probs[row, : heard.frame_lengths[row]]
             seconds = len(samples) / SAMPLE_RATE / len(log_probs)
             try:
                 peaks = ctc_peaks(log_probs, spell(text.split(), self.ctc_tokenizer.encode))
             except ValueError:
                 peaks = []
-            believed = peaks and jiwer.wer(text, path) <= MOST_WRONG
+            believed = peaks and jiwer.wer(text, alone[row]) <= MOST_WRONG
             times = [((first + 0.5) * seconds, (last + 0.5) * seconds) for first, last in peaks]
             found.append(times if believed else None)
         return found
@@ -219,10 +218,8 @@ class Speech2Text:
         texts = [self.tokenizer.decode(row) for row in tokens]
         if heard.ctc_log_probs is None:
             return [Answer(text) for text in texts]
-        return [
-            Answer(text, ctc_text=heard_so)
-            for text, heard_so in zip(texts, self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths), strict=True)
-        ]
+        alone = self._ctc_texts(heard.ctc_log_probs, heard.frame_lengths)
+        return [Answer(text, ctc_text=ctc_text) for text, ctc_text in zip(texts, alone, strict=True)]
 
     def _ctc_texts(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
         """What CTC hears by itself, for its log_probs (B, T, W + 1)."""
