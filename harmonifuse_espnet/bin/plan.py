@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from copy import copy
 from typing import TYPE_CHECKING
 
 from humanfriendly import format_size, format_timespan, parse_size
@@ -75,12 +76,14 @@ def plan(args: argparse.Namespace) -> None:
     with torch.device("meta"):
         model = HarmoniFuseTask.build_model(args)
     print(format_counts(count_parameters(model)), end="\n\n")
-    recombined = args.preprocessor_conf.get("recombine") or {}
+    loading = copy(args)
     if not args.steps_measured:  # then no utterance is made, and when words were said need not be known yet
-        args.preprocessor_conf = {**args.preprocessor_conf, "recombine": None}
-    train, valid = (HarmoniFuseTask.build_iter_factory(args, DistributedOption(), mode) for mode in ("train", "valid"))
+        loading.preprocessor_conf = {**args.preprocessor_conf, "recombine": None}
+    train, valid = (
+        HarmoniFuseTask.build_iter_factory(loading, DistributedOption(), mode) for mode in ("train", "valid")
+    )
     print(_steps(train, args), end="\n\n")
-    shape, parts = _largest(model, train, args, set(recombined))
+    shape, parts = _largest(model, train, args)
     print(_memory(shape, parts, args))
     _check_fit(parts, args)
     if args.steps_measured:
@@ -101,10 +104,8 @@ def _steps(factory: TaskIterFactory, args: argparse.Namespace) -> str:
     return f"{format_rows(rows)}\n{ending}"
 
 
-def _largest(
-    model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.Namespace, recombined: Set[str]
-) -> tuple[BatchShape, Parts]:
-    """The batch that needs the most memory, and what it needs; the tasks ``recombined`` have longer utterances."""
+def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.Namespace) -> tuple[BatchShape, Parts]:
+    """The batch that needs the most memory, and what it needs."""
     import torch
     from espnet2.tasks.abs_task import AbsTask
 
@@ -119,7 +120,7 @@ def _largest(
     state_bytes, precision = optimizer_state_bytes(optimizer), Precision(args.ngpu > 0, args.use_amp)
     lengths, mixed = read_lengths(args.train_shape_file), factory.order == "mixed"
     shapes: dict[str, list[BatchShape]] = {}
-    speeds = args.preprocessor_conf.get("speed_perturb") or {}
+    speeds, recombined = (args.preprocessor_conf.get(name) or {} for name in ("speed_perturb", "recombine"))
     for task, stream in factory.streams.items():
         longer = LONGER if task in recombined else 1.0
         at_longest = slowed(lengths, [speed / longer for speed in speeds.get(task, [1.0])])
