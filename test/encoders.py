@@ -8,8 +8,8 @@ import torch
 from tiny import noise, pad
 from torch import Tensor, nn
 
-from harmonifuse_espnet.conformer import length_mask
-from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
+from harmonifuse_espnet.common.masks import length_mask
+from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 
 SAMPLES = (12000, 4001, 7777, 8000, 640)
 
@@ -38,7 +38,7 @@ def check_batch_invariant(frontend: nn.Module) -> None:
 
 
 @torch.no_grad()
-def library_states(frontend: HuggingFaceFrontend, speech: Tensor, lengths: Tensor) -> list[Tensor]:
+def library_states(frontend: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor) -> list[Tensor]:
     """Hugging Face's ``hidden_states[1:]`` of the same weights, zero beyond the end.
 
     Where the first convolution is normalised over time, Hugging Face's own answers are right for single utterances

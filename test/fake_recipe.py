@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from harmonifuse_espnet.metrics import label_scores, text_scores
+from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
 
 RUN_SH = """#!/usr/bin/env bash
 set -euo pipefail

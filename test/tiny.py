@@ -13,17 +13,18 @@ import yaml
 from stand_ins import models
 from torch import Tensor, nn
 
-from harmonifuse_espnet.connector import CTCHead, StackingConnector
-from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
-from harmonifuse_espnet.decoder import HuggingFaceDecoder
-from harmonifuse_espnet.frontend import LogMelFrontend
-from harmonifuse_espnet.fusion import LayerFusion
-from harmonifuse_espnet.gate import PromptGate
-from harmonifuse_espnet.layer_weights import PerTaskWeights, PromptWeights
-from harmonifuse_espnet.model import HarmoniFuseModel, Perception
-from harmonifuse_espnet.outputs import LabelOutput, TextOutput
-from harmonifuse_espnet.prompts import build_tasks
-from harmonifuse_espnet.tokenizer import train_sentencepiece
+from harmonifuse_espnet.data.datadir import Utterance, write_datadir
+from harmonifuse_espnet.data.tasks import build_tasks
+from harmonifuse_espnet.data.tokenizer_training import train_sentencepiece
+from harmonifuse_espnet.model.connector import StackingConnector
+from harmonifuse_espnet.model.ctc import CTCHead
+from harmonifuse_espnet.model.encoders.conformer import ConformerEncoder
+from harmonifuse_espnet.model.fusion import LayerFusion
+from harmonifuse_espnet.model.gate import PromptGate
+from harmonifuse_espnet.model.harmonifuse import EncoderOutput, HarmoniFuseModel
+from harmonifuse_espnet.model.language_model import LanguageModel
+from harmonifuse_espnet.model.layer_weights import PerTaskWeights, PromptWeights
+from harmonifuse_espnet.model.outputs import LabelOutput, TextOutput
 
 TABLE: dict[str, dict[str, Any]] = {
     "asr": {"answer": "text", "prompts": ["TRANSCRIBE", "WRITE IT DOWN"]},
@@ -103,8 +104,8 @@ def build_model(
 ) -> HarmoniFuseModel:
     """A random model for ``TABLE``, in eval mode; ``options`` are the model's own."""
     torch.manual_seed(seed)
-    frontend = frontend or LogMelFrontend(**LOGMEL)
-    llm = HuggingFaceDecoder(**(decoder or {"vocab_size": VOCAB, "config": QWEN2}))
+    frontend = frontend or ConformerEncoder(**LOGMEL)
+    llm = LanguageModel(**(decoder or {"vocab_size": VOCAB, "config": QWEN2}))
     width = llm.hidden_size
     layer_weights = PerTaskWeights(frontend.num_layers, len(TABLE), width)
     fusion = LayerFusion(PromptWeights(llm.num_layers, len(TABLE), width, last_bias), llm.final_norm)
@@ -164,11 +165,11 @@ def row_of(whole: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
     return {**one, **{f"{name}_lengths": torch.tensor([length]) for name, length in lengths.items()}}
 
 
-def perceive(model: HarmoniFuseModel, data: Mapping[str, Tensor]) -> Perception:
+def encode(model: HarmoniFuseModel, data: Mapping[str, Tensor]) -> EncoderOutput:
     """What the model is about to read for a batch."""
     names = ("speech", "speech_lengths", "prompt", "prompt_lengths")
     with torch.no_grad():
-        return model.perceive(*[data[name] for name in names], data["task"].view(-1))
+        return model.encode(*[data[name] for name in names], data["task"].view(-1))
 
 
 def write_tokenizer(folder: Path, table: Mapping[str, Any]) -> str:

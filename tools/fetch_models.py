@@ -18,7 +18,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-from harmonifuse_espnet.configs import read_config
+from harmonifuse_espnet.common.config import read_config
 
 PLACES = {"frontend_conf": "--encoder", "decoder_conf": "--llm"}  # entry of a recipe's config -> option of run.sh
 SHARD = r"(-\d{5}-of-\d{5})?"

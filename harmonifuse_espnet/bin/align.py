@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harmonifuse_espnet.answers import check_same_ids
-from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.progress import progress
-from harmonifuse_espnet.resuming import file_identity, in_batches
-from harmonifuse_espnet.word_times import COMMENT, CTM, Heard, Word, format_ctm, part_words, words_of
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.progress import progress
+from harmonifuse_espnet.common.resuming import file_identity, in_batches
+from harmonifuse_espnet.data.alignment import COMMENT, CTM, Heard, Word, aligned_words, format_ctm, refine_boundaries
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
+from harmonifuse_espnet.data.datadir import check_same_ids, read_table
 
 PARTIAL = "ctm.partial.jsonl"
 
@@ -45,7 +44,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Align a folder."""
     logging.basicConfig(level=logging.WARNING)
-    with friendly_errors():
+    with report_user_errors():
         args = get_parser().parse_args(cmd)
         data_dir = Path(args.data_dir)
         tables = {name: read_table(data_dir / name) for name in ("wav.scp", "text", "utt2task", "utt2num_samples")}
@@ -54,12 +53,12 @@ def main(cmd: Sequence[str] | None = None) -> None:
         if _made_with(data_dir / CTM) == identity:
             print(f"{data_dir / CTM}: up to date")
             return
-        from harmonifuse_espnet.speech2text import Speech2Text
+        from harmonifuse_espnet.inference.speech2text import Speech2Text
 
         model = Speech2Text(args.train_config, args.model_file, "cuda" if args.ngpu else "cpu")
         unknown = sorted(set(tables["utt2task"].values()) - set(model.tasks))
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"{data_dir / 'utt2task'}: task '{unknown[0]}' is not one that {args.train_config} has learned "
                 f"({', '.join(model.tasks)}); remove that experiment and train it again with stage 5"
             )
@@ -71,13 +70,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
         def find_peaks(batch: Sequence[str]) -> list[dict[str, Any]]:
             speech = [read_audio(tables["wav.scp"][key], SAMPLE_RATE)[0] for key in batch]
             tasks = [tables["utt2task"][key] for key in batch]
-            return [{"peaks": peaks} for peaks in model.word_peaks(speech, tasks, [texts[key] for key in batch])]
+            return [{"peaks": peaks} for peaks in model.word_spans(speech, tasks, [texts[key] for key in batch])]
 
         done = in_batches(data_dir / PARTIAL, identity, by_length, args.batch_size, find_peaks)
         peaks = {key: entry["peaks"] for key, entry in done.items()}
         aligned = _part(texts, peaks, tables["wav.scp"])
         if not aligned:
-            raise ValueError(
+            raise InputError(
                 f"{data_dir}: no utterance whose words can be told apart; align with a model that can transcribe"
             )
         write_files(data_dir, {CTM: f"{COMMENT} {json.dumps(identity)}\n{format_ctm(aligned)}"})
@@ -107,8 +106,8 @@ def _part(texts: Mapping[str, str], peaks: Mapping[str, Any], locations: Mapping
         key: Heard.of(texts[key].split(), peaks[key], read_audio(locations[key], SAMPLE_RATE)[0])
         for key in progress(found, len(found), "utterances")
     }
-    part_words(list(heard.values()))
-    return {key: words for key, words in ((key, words_of(one)) for key, one in heard.items()) if words}
+    refine_boundaries(list(heard.values()))
+    return {key: words for key, words in ((key, aligned_words(one)) for key, one in heard.items()) if words}
 
 
 if __name__ == "__main__":

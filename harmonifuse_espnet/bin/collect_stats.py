@@ -10,13 +10,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonifuse_espnet.answers import read_answers
-from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.configs import read_config
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.prompts import build_tasks, load_tasks
-from harmonifuse_espnet.stats import LENGTHS, feats_stats, speech_shape, text_shape
-from harmonifuse_espnet.tokenizer import load_tokenizer
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.config import read_config
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.data.stats import LENGTHS, feats_stats, speech_shape, text_shape
+from harmonifuse_espnet.data.targets import read_targets
+from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
+from harmonifuse_espnet.data.tokenizer import load_tokenizer
 
 DEFAULT_MELS = 80
 
@@ -41,7 +42,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         print(collect(args))
 
 
@@ -54,8 +55,8 @@ def collect(args: argparse.Namespace) -> str:
     """
     data_dir, out_dir = Path(args.data_dir), Path(args.out_dir)
     if args.max_utterances < 1:
-        raise ValueError(f"--max_utterances must be at least 1, got {args.max_utterances}")
-    answers = read_answers(data_dir, build_tasks(load_tasks(args.tasks)))
+        raise InputError(f"--max_utterances must be at least 1, got {args.max_utterances}")
+    answers = read_targets(data_dir, build_tasks(load_tasks(args.tasks)))
     tokenizer = load_tokenizer(args.tokenizer)
     files: dict[str, str | bytes] = {
         "speech_shape": speech_shape(data_dir, args.feats_type, answers),
@@ -76,7 +77,7 @@ def _configured_mels(train_config: str | None) -> int:
         return DEFAULT_MELS
     n_mels = (read_config(train_config).get("frontend_conf") or {}).get("n_mels", DEFAULT_MELS)
     if not isinstance(n_mels, int) or n_mels < 1:
-        raise ValueError(f"{train_config}: frontend_conf has n_mels {n_mels!r}, expected a number above 0")
+        raise InputError(f"{train_config}: frontend_conf has n_mels {n_mels!r}, expected a number above 0")
     return n_mels
 
 

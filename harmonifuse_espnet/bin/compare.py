@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from harmonifuse_espnet import pictures
-from harmonifuse_espnet.ablation import Ablation, Run, read_ablation
-from harmonifuse_espnet.ablation_runs import Recipe, RunFailed, carry_out_all
-from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.comparison import compare
-from harmonifuse_espnet.comparison_tables import comparison_tables, cost_table, in_words
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.illustration import illustrated
-from harmonifuse_espnet.results import environment, picture_links, read_scores
+from harmonifuse_espnet.ablation.comparison import compare
+from harmonifuse_espnet.ablation.runner import Recipe, run_all
+from harmonifuse_espnet.ablation.spec import Ablation, Run, read_ablation
+from harmonifuse_espnet.ablation.tables import comparison_tables, cost_table, in_words
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.errors import InputError, MissingFileError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.evaluation import plots
+from harmonifuse_espnet.evaluation.figures import experiment_with_figures
+from harmonifuse_espnet.evaluation.report import environment, figure_links, read_scores
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -58,7 +59,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         parser.error(f"--jobs and --seeds must be 1 or more, got {args.jobs} and {args.seeds}")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    with friendly_errors():
+    with report_user_errors():
         expdir, out = Path(args.expdir), Path(args.out)
         ablation = read_ablation(Path(args.config), args.test_sets.split(), args.seeds)
         names = args.variants.split()
@@ -67,11 +68,8 @@ def main(cmd: Sequence[str] | None = None) -> None:
         for run in runs:
             recipe.check_unchanged(run)
         if args.run:
-            try:
-                recipe.prepare(ablation.test_sets)
-            except RunFailed as error:
-                raise OSError(str(error)) from error
-            failed = carry_out_all(recipe, ablation, [run for run in runs if wanted(run, names)])
+            recipe.prepare(ablation.test_sets)
+            failed = run_all(recipe, ablation, [run for run in runs if wanted(run, names)])
         write_files(out.parent, {out.name: results(ablation, runs, out)})
         print(f"{out}: written" + (f"; {len(failed)} runs failed" if failed else ""))
     sys.exit(bool(failed))
@@ -86,7 +84,7 @@ def choose(ablation: Ablation, expdir: Path, names: Sequence[str]) -> list[Run]:
     known = [variant.name for variant in ablation.variants]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"--variants: '{unknown[0]}' is no variant; there are {', '.join(known)}")
+        raise InputError(f"--variants: '{unknown[0]}' is no variant; there are {', '.join(known)}")
     return [run for run in ablation.runs(expdir) if wanted(run, names) or run.exp_dir.is_dir()]
 
 
@@ -96,7 +94,7 @@ def wanted(run: Run, names: Sequence[str]) -> bool:
 
 
 def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
-    """The text of RESULTS.md; draws its pictures.
+    """The text of RESULTS.md; draws its plots.
 
     Raises:
         FileNotFoundError: if no run is scored.
@@ -104,7 +102,7 @@ def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
     expdir, comparisons = runs[0].exp_dir.parent, compare(ablation, runs)
     if not comparisons:
         configs = " or ".join(map(str, ablation.decode))
-        raise FileNotFoundError(f"no run in {expdir} is scored with {configs} as it is now; nothing to write")
+        raise MissingFileError(f"no run in {expdir} is scored with {configs} as it is now; nothing to write")
     curves = list(learning_curves(ablation, runs, out))
     reference = Run(ablation.reference, 1, expdir / f"{ablation.reference.name}_seed1")
     parts = [
@@ -113,11 +111,11 @@ def results(ablation: Ablation, runs: Sequence[Run], out: Path) -> str:
         in_words(ablation, comparisons),
         comparison_tables(ablation, comparisons),
         cost_table(ablation, runs, out.parent),
-        *([picture_links(curves, out.parent)] if curves else []),
+        *([figure_links(curves, out.parent)] if curves else []),
     ]
     if any(reference.exp_dir.glob("decode_*/*/score.json")):
         scored, prefix = read_scores(reference.exp_dir), reference.exp_dir.name
-        parts += illustrated(reference.exp_dir, scored, out, reference.variant.config, prefix)
+        parts += experiment_with_figures(reference.exp_dir, scored, out, reference.variant.config, prefix)
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,7 +123,7 @@ def learning_curves(ablation: Ablation, runs: Sequence[Run], out: Path) -> Itera
     """Draw the learning curves of all runs, if any has a TensorBoard log, and give caption and file."""
     curves = {
         variant.title: [
-            pictures.read_curves(run.exp_dir / "tensorboard")
+            plots.read_curves(run.exp_dir / "tensorboard")
             for run in runs
             if run.variant == variant and (run.exp_dir / "tensorboard").is_dir()
         ]
@@ -134,7 +132,7 @@ def learning_curves(ablation: Ablation, runs: Sequence[Run], out: Path) -> Itera
     curves = {title: seeds for title, seeds in curves.items() if seeds}
     if curves:
         path = out.parent / "images" / f"{runs[0].exp_dir.parent.name}_learning_curves.png"
-        pictures.draw_learning_curves(curves, ablation.reference.title, "learning curves", path)
+        plots.draw_learning_curves(curves, ablation.reference.title, "learning curves", path)
         yield "learning curves of all variants", path
 
 

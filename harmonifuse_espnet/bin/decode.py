@@ -21,18 +21,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from harmonifuse_espnet.answers import check_same_ids
-from harmonifuse_espnet.audio import SAMPLE_RATE, read_audio
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.configs import parse_with_config
-from harmonifuse_espnet.corpora.datadir import format_table, read_table
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.gate_trace import GateTrace, trace_gate
-from harmonifuse_espnet.resuming import file_identity, in_batches
+from harmonifuse_espnet.common.config import parse_with_config
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.resuming import file_identity, in_batches
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
+from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_table
+from harmonifuse_espnet.inference.gate_trace import GateTrace, trace_gate
 
 if TYPE_CHECKING:
-    from harmonifuse_espnet.prompts import Tasks
-    from harmonifuse_espnet.speech2text import Speech2Text
+    from harmonifuse_espnet.data.tasks import Tasks
+    from harmonifuse_espnet.inference.speech2text import Speech2Text
 
 PARTIAL = "answers.partial.jsonl"
 PROMPTS = ("trained", "held_out")
@@ -87,11 +86,11 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Decode a test set."""
     logging.basicConfig(level=logging.WARNING)
-    with friendly_errors():
+    with report_user_errors():
         args = parse_with_config(get_parser(), cmd)
         out_dir = Path(args.out_dir)
         speech, lengths, tasks = _read_tables(Path(args.data_dir), args.feats_type)
-        from harmonifuse_espnet.speech2text import Speech2Text
+        from harmonifuse_espnet.inference.speech2text import Speech2Text
 
         device = "cuda" if args.ngpu else "cpu"
         search = {name: getattr(args, name) for name in SEARCH}
@@ -142,12 +141,12 @@ def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) 
         ValueError: if a task has no held-out wording.
     """
     if args.prompts not in PROMPTS:
-        raise ValueError(f"--prompts is '{args.prompts}', but must be one of: {', '.join(PROMPTS)}")
+        raise InputError(f"--prompts is '{args.prompts}', but must be one of: {', '.join(PROMPTS)}")
     if args.prompts == "trained":
         return {}
     for name in sorted(set(tasks.values())):
         if name not in table or not table[name].held_out_prompts:
-            raise ValueError(
+            raise InputError(
                 f"{args.train_config}: task '{name}' has no held_out_prompts, which --prompts held_out asks for; add "
                 "wordings that training has not seen, there and in conf/tasks.yaml"
             )
@@ -157,7 +156,7 @@ def _wordings(args: argparse.Namespace, tasks: Mapping[str, str], table: Tasks) 
 
 def _answer(model: Speech2Text, batch: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> list[dict[str, Any]]:
     """Answers to a batch of examples; each has its share of the seconds that the model took."""
-    from harmonifuse_espnet.preprocessor import collate
+    from harmonifuse_espnet.data.preprocessor import collate
 
     collated = collate(batch)[1]
     start = time.perf_counter()

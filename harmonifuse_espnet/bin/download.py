@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonifuse_espnet.bin import boolean, friendly_errors
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.errors import report_user_errors
 from harmonifuse_espnet.corpora.librispeech_archives import ARCHIVES, BASE_URL, download_subset
 
 
@@ -36,7 +37,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Download what is not there."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         for subset in args.subsets:
             download_subset(args.out_dir, subset, args.base_url.rstrip("/"), args.keep_archives)
 

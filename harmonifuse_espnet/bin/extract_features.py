@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.corpora.datadir import format_table, read_table
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.progress import progress
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.progress import progress
+from harmonifuse_espnet.data.datadir import format_table, read_table
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Dump the features of one folder."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         conf = yaml.safe_load(Path(args.config).read_text(encoding="utf-8")) if args.config else {}
         print(extract(args.feats_type, Path(args.data_dir), Path(args.out_dir), conf, "cuda" if args.ngpu else "cpu"))
 
@@ -53,11 +53,12 @@ def extract(feats_type: str, data_dir: Path, out_dir: Path, conf: dict[str, Any]
         ValueError: if ``conf`` has an option that the extractor does not.
         OSError: if ``out_dir`` cannot be written.
     """
-    from harmonifuse_espnet.features import SHARD_SIZE, FbankExtractor, SSLExtractor, dump_features
+    from harmonifuse_espnet.data.features import SHARD_SIZE, dump_features
+    from harmonifuse_espnet.inference.extractors import FbankExtractor, SSLExtractor
 
     known = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}[feats_type]
     if set(conf) - known or (feats_type == "ssl" and "frontend_conf" not in conf):
-        raise ValueError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(known)}")
+        raise InputError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(known)}")
     names = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task", "utt2num_samples")
     tables = {name: read_table(data_dir / name) for name in names}
     wav_scp = tables.pop("wav.scp")

@@ -24,13 +24,22 @@ from dataclasses import asdict, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from harmonifuse_espnet.audio import FORMATS, file_of
-from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.corpora.datadir import Utterance, read_datadir, write_datadir
-from harmonifuse_espnet.files import write_files, writing
-from harmonifuse_espnet.progress import progress
-from harmonifuse_espnet.shards import AudioOptions, Record, Shard, finished, format_shard, make_shards, remove_others
-from harmonifuse_espnet.word_times import CTM
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.progress import progress
+from harmonifuse_espnet.data.alignment import CTM
+from harmonifuse_espnet.data.audio import FORMATS, file_of
+from harmonifuse_espnet.data.datadir import Utterance, read_datadir, write_datadir
+from harmonifuse_espnet.data.shards import (
+    AudioOptions,
+    Record,
+    Shard,
+    finished,
+    format_shard,
+    make_shards,
+    remove_others,
+)
 
 _TABLES = ("wav.scp", "utt2num_samples", "dropped.tsv", "format.json", CTM)
 _MIN_HELP = "drop shorter sources and digital silence; 0 keeps both, for test sets (default: 0.1)"
@@ -62,7 +71,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         options = AudioOptions(
             args.audio_format, args.sample_rate, args.min_duration, args.max_duration, args.expected_sample_rate
         )
@@ -87,16 +96,16 @@ def format_audio(
     records = _format_shards(shards, out_dir, options, nj)
     bad = [record for record in records if record.bad]
     if bad and not skip_bad:
-        raise ValueError(_unusable(bad, len(records)))
+        raise InputError(_unusable(bad, len(records)))
     return _write_dump(out_dir, utterances, records, options)
 
 
 def _check_options(options: AudioOptions, nj: int) -> None:
     for name, value in (("sample_rate", options.sample_rate), ("nj", nj)):
         if value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
+            raise InputError(f"--{name} must be at least 1, got {value}")
     if not 0 <= options.min_duration < options.max_duration:
-        raise ValueError(
+        raise InputError(
             f"--min_duration {options.min_duration:g} must be at least 0, "
             f"and below --max_duration {options.max_duration:g}"
         )
@@ -108,7 +117,7 @@ def _merge(data_dirs: Sequence[str | Path]) -> dict[str, Utterance]:
     for data_dir in data_dirs:
         for utterance in read_datadir(data_dir):
             if utterance.id in merged:
-                raise ValueError(
+                raise InputError(
                     f"utterance '{utterance.id}' is in {origin[utterance.id]} and in {data_dir}; "
                     "give one of the corpora a prefix, or name each folder once"
                 )
@@ -123,7 +132,7 @@ def _check_sources(utterances: dict[str, Utterance]) -> None:
         if not file_of(utterance.audio).is_file()
     ]
     if missing:
-        raise ValueError(_unusable(missing, len(utterances)))
+        raise InputError(_unusable(missing, len(utterances)))
 
 
 def _unusable(bad: list[Record], total: int) -> str:
@@ -182,7 +191,7 @@ def _write_dump(out_dir: Path, utterances: dict[str, Utterance], records: list[R
     reasons = Counter(record.reason.partition(":")[0] for record in dropped)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
     if not kept:
-        raise ValueError(f"{out_dir}: nothing is left of {len(records)} utterances: {why}; see the duration options")
+        raise InputError(f"{out_dir}: nothing is left of {len(records)} utterances: {why}; see the duration options")
     seconds = sum(record.num_samples for record in kept) / options.sample_rate
     clamped = [record for record in kept if record.clamped]
     counts = {"utterances": len(kept), "seconds": seconds, "dropped": dict(reasons), "clamped": len(clamped)}

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.files import writing
+from harmonifuse_espnet.common.errors import InputError, MissingFileError, report_user_errors
+from harmonifuse_espnet.common.files import writing
 
 # What a config refers to, the stage that makes it, and whether it may be a name on the Hugging Face Hub instead.
 REFERENCES = (
@@ -51,10 +51,10 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Write the archive and print what is in it."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         out = Path(args.out)
         if out.suffix != ".zip":
-            raise ValueError(f"{out}: the archive must be called *.zip")
+            raise InputError(f"{out}: the archive must be called *.zip")
         contents = collect(Path(args.train_config), Path(args.model_file), Path(args.readme) if args.readme else None)
         write_archive(out, contents)
         print("\n".join([*contents, f"{out}: {out.stat().st_size:,} bytes"]))
@@ -69,11 +69,11 @@ def collect(train_config: Path, model_file: Path, readme: Path | None = None) ->
     """
     for path, stage in ((train_config, 6), (model_file, 6), (readme, 8)):
         if path is not None and not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; stage {stage} makes it")
+            raise MissingFileError(f"{path}: no such file; stage {stage} makes it")
     try:
         config = yaml.safe_load(train_config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{train_config}: not YAML: {error}") from error
+        raise InputError(f"{train_config}: not YAML: {error}") from error
     folder = f"exp/{train_config.resolve().parent.name}"
     names = {"train_config": f"{folder}/config.yaml", "model_file": f"{folder}/{model_file.name}"}
     files = _move_references(config)
@@ -116,7 +116,7 @@ def _move_references(config: dict[str, Any]) -> Contents:
             owner[last] = name if path.is_dir() else f"{name}/{path.name}"
             contents[owner[last]] = path
         elif not may_be_on_hub or not _may_be_hub_name(value):
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path}: no such file or folder, the config's {'.'.join(keys)}; stage {stage} makes it"
             )
     return contents
@@ -133,10 +133,10 @@ def _readme_contents(readme: Path) -> Contents:
     links = [link for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (readme.parent / link).is_file()]
     if missing:
-        raise FileNotFoundError(f"{readme}: shows {missing[0]}, which is not there; stage 8 makes it")
+        raise MissingFileError(f"{readme}: shows {missing[0]}, which is not there; stage 8 makes it")
     outside = [link for link in links if PurePosixPath(link).is_absolute() or ".." in PurePosixPath(link).parts]
     if outside:
-        raise ValueError(f"{readme}: shows {outside[0]}, which is outside its folder and cannot be packed with it")
+        raise InputError(f"{readme}: shows {outside[0]}, which is outside its folder and cannot be packed with it")
     return {"RESULTS.md": text.encode()} | {link: readme.parent / link for link in links}
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from humanfriendly import format_size, format_timespan, parse_size
 
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.configs import parse_with_config
+from harmonifuse_espnet.common.config import parse_with_config
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
 
 if TYPE_CHECKING:
-    from harmonifuse_espnet.iterator import TaskIterFactory
-    from harmonifuse_espnet.memory import BatchShape, Parts
-    from harmonifuse_espnet.model import HarmoniFuseModel
+    from harmonifuse_espnet.data.iterator import TaskIterFactory
+    from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
+    from harmonifuse_espnet.train.memory_plan import BatchShape, Parts
 
 LOADED_AHEAD = 2  # batches of each worker of the loader: its prefetch_factor
 VALIDATION = 1 / 3  # of a training step's time: the forward pass alone
@@ -30,7 +30,7 @@ VALIDATION = 1 / 3  # of a training step's time: the forward pass alone
 
 def get_parser() -> argparse.ArgumentParser:
     """The options of stage 6, and two more."""
-    from harmonifuse_espnet.task import HarmoniFuseTask
+    from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     parser = HarmoniFuseTask.get_parser()
     parser.prog, parser.description = "python -m harmonifuse_espnet.bin.plan", __doc__
@@ -51,10 +51,10 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     """Print the plan; refuse what does not fit."""
-    from harmonifuse_espnet.task import HarmoniFuseTask
+    from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     logging.basicConfig(level=logging.WARNING)
-    with friendly_errors():
+    with report_user_errors():
         args = parse_with_config(get_parser(), cmd)
         HarmoniFuseTask.check_required_command_args(args)
         plan(args)
@@ -70,8 +70,8 @@ def plan(args: argparse.Namespace) -> None:
     import torch
     from espnet2.train.distributed_utils import DistributedOption
 
-    from harmonifuse_espnet.parameters import count_parameters, format_counts
-    from harmonifuse_espnet.task import HarmoniFuseTask
+    from harmonifuse_espnet.train.parameters import count_parameters, format_counts
+    from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     with torch.device("meta"):
         model = HarmoniFuseTask.build_model(args)
@@ -91,8 +91,8 @@ def plan(args: argparse.Namespace) -> None:
 
 
 def _steps(factory: TaskIterFactory, args: argparse.Namespace) -> str:
-    from harmonifuse_espnet.budget import steps_by_task
-    from harmonifuse_espnet.parameters import format_rows
+    from harmonifuse_espnet.train.parameters import format_rows
+    from harmonifuse_espnet.train.step_plan import steps_by_task
 
     rows = [("task", "utterances", "batches", "steps an epoch", "passes an epoch")]
     for task, steps in steps_by_task(factory).items():
@@ -109,11 +109,11 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     import torch
     from espnet2.tasks.abs_task import AbsTask
 
-    from harmonifuse_espnet.budget import largest_batches, largest_mixed, read_lengths, slowed
-    from harmonifuse_espnet.memory import Precision, optimizer_state_bytes, reckon
-    from harmonifuse_espnet.prompts import build_tasks
-    from harmonifuse_espnet.recombination import LONGER
-    from harmonifuse_espnet.task import HarmoniFuseTask, language_tokenizer
+    from harmonifuse_espnet.data.recombination import LONGER
+    from harmonifuse_espnet.data.tasks import build_tasks
+    from harmonifuse_espnet.train.memory_plan import Precision, estimate_memory, optimizer_state_bytes
+    from harmonifuse_espnet.train.step_plan import at_slowest_speed, largest_batches, largest_mixed, read_lengths
+    from harmonifuse_espnet.train.task import HarmoniFuseTask, language_tokenizer
 
     tokenizer, tasks, ranks = language_tokenizer(args), build_tasks(args.tasks), max(args.ngpu, 1)
     (optimizer,) = AbsTask.build_optimizers.__func__(HarmoniFuseTask, args, torch.nn.Linear(64, 64))
@@ -123,19 +123,19 @@ def _largest(model: HarmoniFuseModel, factory: TaskIterFactory, args: argparse.N
     speeds, recombined = (args.preprocessor_conf.get(name) or {} for name in ("speed_perturb", "recombine"))
     for task, stream in factory.streams.items():
         longer = LONGER if task in recombined else 1.0
-        at_longest = slowed(lengths, [speed / longer for speed in speeds.get(task, [1.0])])
+        at_longest = at_slowest_speed(lengths, [speed / longer for speed in speeds.get(task, [1.0])])
         prompt = max(len(tokenizer.encode(wording)) for wording in tasks[task].prompts)
         prompt += len(model.preamble_ids) + len(model.opening_ids)
         shapes[task] = largest_batches(stream, at_longest, ranks, prompt, mixed)
     flat = [shape for of_task in shapes.values() for shape in of_task]
     if mixed:
         flat = [largest_mixed({task: shape for task, (shape,) in shapes.items()}, factory.pattern)]
-    plans = [(shape, reckon(model, shape, precision, state_bytes, ranks)) for shape in flat]
+    plans = [(shape, estimate_memory(model, shape, precision, state_bytes, ranks)) for shape in flat]
     return max(plans, key=lambda plan: sum(plan[1].values()))
 
 
 def _memory(shape: BatchShape, parts: Parts, args: argparse.Namespace) -> str:
-    from harmonifuse_espnet.parameters import format_rows
+    from harmonifuse_espnet.train.parameters import format_rows
 
     where = f"each of {args.ngpu} GPUs" if args.ngpu > 1 else "the GPU" if args.ngpu else "the machine"
     title = (
@@ -152,7 +152,7 @@ def _check_fit(parts: Parts, args: argparse.Namespace) -> None:
         print("No GPU here: --device_memory, such as 80GB, tells whether this fits")
     elif needed > available:
         part = max(parts, key=lambda name: parts[name])
-        raise ValueError(
+        raise InputError(
             f"the training needs {format_size(needed)}, the memory has {format_size(available)}; the largest part is "
             f"'{part}' with {format_size(parts[part])}. Take smaller batches (batch_size, batch_bins, task_batches) "
             "with a larger accum_grad, or decoder_conf gradient_checkpointing: true"
@@ -171,20 +171,22 @@ def _hours(train: TaskIterFactory, valid: TaskIterFactory, args: argparse.Namesp
     """Run steps of each task here, and foretell the training; mixed batches are taken for as many of one task each."""
     import torch
 
-    from harmonifuse_espnet.budget import read_lengths, seconds_of_a_step, spread_batches, steps_by_task
-    from harmonifuse_espnet.parameters import format_rows
-    from harmonifuse_espnet.task import HarmoniFuseTask
+    from harmonifuse_espnet.train.parameters import format_rows
+    from harmonifuse_espnet.train.step_plan import read_lengths, representative_batches, seconds_per_step, steps_by_task
+    from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     lengths, steps = read_lengths(args.train_shape_file), steps_by_task(train)
     model = HarmoniFuseTask.build_model(args).to("cuda" if args.ngpu else "cpu").train()
     (optimizer,) = HarmoniFuseTask.build_optimizers(args, model)
     rows, epoch = [("task", "a step", "an epoch")], 0.0
     for task, stream in train.streams.items():
-        batches = [batch[:: max(args.ngpu, 1)] for batch in spread_batches(stream, lengths, args.steps_measured)]
+        batches = [
+            batch[:: max(args.ngpu, 1)] for batch in representative_batches(stream, lengths, args.steps_measured)
+        ]
         try:
-            seconds = seconds_of_a_step(model, optimizer, train, batches, args.use_amp)
+            seconds = seconds_per_step(model, optimizer, train, batches, args.use_amp)
         except torch.OutOfMemoryError as error:
-            raise ValueError(f"a step of task {task} does not fit into the GPU: {error}") from error
+            raise InputError(f"a step of task {task} does not fit into the GPU: {error}") from error
         validation = VALIDATION * len(valid.streams[task]) if task in valid.streams else 0.0
         rows.append((task, f"{seconds:.2f} s", format_timespan(seconds * steps[task], max_units=2)))
         epoch += seconds * (steps[task] + validation)

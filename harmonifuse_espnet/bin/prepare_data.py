@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harmonifuse_espnet.bin import friendly_errors
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
 from harmonifuse_espnet.corpora import an4, crema_d, iemocap, librispeech
-from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
+from harmonifuse_espnet.data.datadir import Utterance, write_datadir
 
 CORPORA = {"an4": an4, "crema_d": crema_d, "iemocap": iemocap, "librispeech": librispeech}
 MOST_LABELS = 20
@@ -47,7 +47,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     """Prepare a corpus and say what each set holds."""
     options = vars(get_parser().parse_args(cmd))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    with friendly_errors():
+    with report_user_errors():
         prepare_data(**options)
 
 
@@ -82,10 +82,10 @@ def rename_sets(sets: Sets, set_names: Sequence[str]) -> Sets:
     names = dict(rule.partition("=")[::2] for rule in set_names)
     for old, new in names.items():
         if old not in sets or not new:
-            raise ValueError(f"--set_names {old}={new}: the corpus' sets are {', '.join(sets)}; expected OLD=NEW")
+            raise InputError(f"--set_names {old}={new}: the corpus' sets are {', '.join(sets)}; expected OLD=NEW")
     renamed = {names.get(name, name): rows for name, rows in sets.items()}
     if len(renamed) < len(sets):
-        raise ValueError(f"--set_names {' '.join(set_names)}: two sets would get the same name")
+        raise InputError(f"--set_names {' '.join(set_names)}: two sets would get the same name")
     return renamed
 
 

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.metrics import label_scores, matching_ids, text_errors, text_scores
-from harmonifuse_espnet.prompts import SpeechTask, build_tasks, load_tasks
+from harmonifuse_espnet.common.errors import InputError, MissingFileError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.tasks import SpeechTask, build_tasks, load_tasks
+from harmonifuse_espnet.evaluation.metrics import label_scores, matching_ids, text_errors, text_scores
 
 SUM_TOLERANCE = 1e-3
 
@@ -37,7 +37,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Write the scores and print a line for each task and kind of answer."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         scores, utterances = score(Path(args.data_dir), Path(args.decode_dir), build_tasks(load_tasks(args.tasks)))
         contents = {
             "utterances.jsonl": "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in utterances),
@@ -61,13 +61,13 @@ def score(
     """
     for path, stage in ((data_dir / "text", 2), (data_dir / "utt2task", 2), (decode_dir / "text", 7)):
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; stage {stage} makes it")
+            raise MissingFileError(f"{path}: no such file; stage {stage} makes it")
     references, names = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
     with _naming(data_dir / "utt2task"):
         matching_ids(references, names)
         unknown = sorted(set(names.values()) - set(tasks))
         if unknown:
-            raise ValueError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
+            raise InputError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
     task_of = {key: tasks[name] for key, name in names.items()}
     answers = _read_answers(decode_dir, task_of)
     scores: dict[str, Any] = {}
@@ -102,19 +102,19 @@ def check_label_probs(path: Path, task_of: Mapping[str, SpeechTask], answers: Ma
         with _naming(f"{path}:{number}"):
             key, probs = _parse_probs(line)
             if key in seen or key not in task_of:
-                raise ValueError(f"'{key}' is {'there twice' if key in seen else 'no utterance of a label task'}")
+                raise InputError(f"'{key}' is {'there twice' if key in seen else 'no utterance of a label task'}")
             seen.add(key)
             labels = task_of[key].labels
             if set(probs) != set(labels):
-                raise ValueError(f"'{key}' has the labels {', '.join(probs)}, its task has {', '.join(labels)}")
+                raise InputError(f"'{key}' has the labels {', '.join(probs)}, its task has {', '.join(labels)}")
             total, best = sum(probs.values()), max(probs, key=lambda label: probs[label])
             if not abs(total - 1.0) <= SUM_TOLERANCE:
-                raise ValueError(f"the probabilities of '{key}' sum to {total:.6f}, not to 1; decode again")
+                raise InputError(f"the probabilities of '{key}' sum to {total:.6f}, not to 1; decode again")
             if probs.get(answers[key], 0.0) < probs[best]:
-                raise ValueError(f"the most probable label of '{key}' is {best}, its answer is '{answers[key]}'")
+                raise InputError(f"the most probable label of '{key}' is {best}, its answer is '{answers[key]}'")
     lacking = sorted(set(task_of) - seen)
     if lacking:
-        raise ValueError(
+        raise InputError(
             f"{path}: lacks {len(lacking)} of {len(task_of)} utterances, first '{lacking[0]}'; decode again"
         )
 
@@ -152,7 +152,7 @@ def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
         entry = json.loads(line)
         return str(entry["id"]), {str(label): float(value) for label, value in entry["probs"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
+        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
 
 
 def _score_task(task: SpeechTask, references: Mapping[str, str], answers: Mapping[str, str]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def _naming(where: str | Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -12,22 +12,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonifuse_espnet.answers import read_answers
-from harmonifuse_espnet.bin import boolean, friendly_errors
-from harmonifuse_espnet.configs import read_config
-from harmonifuse_espnet.files import write_files, writing
-from harmonifuse_espnet.prompts import Tasks, build_tasks, load_tasks
-from harmonifuse_espnet.tokenizer import (
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.config import read_config
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.data.targets import read_targets
+from harmonifuse_espnet.data.tasks import Tasks, build_tasks, load_tasks
+from harmonifuse_espnet.data.tokenizer import (
     HUGGING_FACE_FILE,
-    MODEL_TYPES,
     SENTENCEPIECE_FILE,
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
-    check_labels,
-    check_round_trip,
-    train_sentencepiece,
 )
+from harmonifuse_espnet.data.tokenizer_training import MODEL_TYPES, check_labels, check_round_trip, train_sentencepiece
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -50,16 +48,16 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors():
+    with report_user_errors():
         tasks = build_tasks(load_tasks(args.tasks))
-        answers = read_answers(args.data_dir, tasks).values()
+        answers = read_targets(args.data_dir, tasks).values()
         transcripts = [words for task, words in answers if task.answer == "text"]
         llm = args.llm or (configured_llm(Path(args.llm_of)) if args.llm_of else None)
         if llm:
             tokenizer: Tokenizer = keep_tokenizer(llm, tasks, Path(args.out_dir))
         else:
             if args.ctc and not transcripts:
-                raise ValueError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
+                raise InputError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
             spoken = {} if args.ctc else tasks
             tokenizer = train_tokenizer(transcripts, spoken, Path(args.out_dir), args.vocab_size, args.model_type)
         heard = transcripts if args.ctc else [words for _, words in answers]
@@ -75,7 +73,7 @@ def configured_llm(train_config: Path) -> str:
     """
     llm = (read_config(train_config).get("decoder_conf") or {}).get("model")
     if not llm:
-        raise ValueError(f"{train_config}: its decoder_conf names no 'model' whose tokenizer could be kept; give --llm")
+        raise InputError(f"{train_config}: its decoder_conf names no 'model' whose tokenizer could be kept; give --llm")
     return str(llm)
 
 

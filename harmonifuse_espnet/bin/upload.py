@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from harmonifuse_espnet.bin import boolean, friendly_errors
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError, report_user_errors
 
 TAGS = ("espnet", "audio", "speech-language-model", "automatic-speech-recognition")
 CARD = """
@@ -50,9 +51,9 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     """Unpack, write the model card, upload or list."""
     args = get_parser().parse_args(cmd)
-    with friendly_errors(), TemporaryDirectory() as temporary:
+    with report_user_errors(), TemporaryDirectory() as temporary:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", args.repo):
-            raise ValueError(f"--repo must be user/name, got '{args.repo}'")
+            raise InputError(f"--repo must be user/name, got '{args.repo}'")
         folder = Path(temporary)
         unpack(Path(args.packed), folder)
         card = model_card(args.repo, folder, args.license, args.language, args.dataset or [])
@@ -73,14 +74,14 @@ def unpack(packed: Path, folder: Path) -> None:
         ValueError: if it is not one that ``pack`` wrote.
     """
     if not packed.is_file():
-        raise FileNotFoundError(f"{packed}: no such archive; stage 9 (pack) makes it")
+        raise MissingFileError(f"{packed}: no such archive; stage 9 (pack) makes it")
     try:
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(folder)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{packed}: {error}; make it again with stage 9 (pack)") from error
+        raise InputError(f"{packed}: {error}; make it again with stage 9 (pack)") from error
     if not (folder / "meta.yaml").is_file():
-        raise ValueError(f"{packed}: no meta.yaml in it, so it is not a packed model; make it with stage 9 (pack)")
+        raise InputError(f"{packed}: no meta.yaml in it, so it is not a packed model; make it with stage 9 (pack)")
 
 
 def model_card(repo: str, folder: Path, license_name: str, language: str, datasets: Sequence[str]) -> str:
@@ -108,7 +109,7 @@ def upload(folder: Path, repo: str, private: bool) -> None:
     from huggingface_hub import HfApi, get_token
 
     if get_token() is None:
-        raise PermissionError(
+        raise AccessError(
             "not logged in to the Hugging Face Hub; make a token with write access at "
             "https://huggingface.co/settings/tokens, then call 'hf auth login' or set HF_TOKEN"
         )

@@ -9,10 +9,10 @@ from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 
-from harmonifuse_espnet.bin import friendly_errors
-from harmonifuse_espnet.files import write_files
-from harmonifuse_espnet.illustration import illustrated
-from harmonifuse_espnet.results import environment, mean_of_folds, read_scores
+from harmonifuse_espnet.common.errors import MissingFileError, report_user_errors
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.evaluation.figures import experiment_with_figures
+from harmonifuse_espnet.evaluation.report import environment, mean_of_folds, read_scores
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -43,7 +43,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     expected = 1 if args.folds else len(args.exp_dir)
     if args.train_config and len(args.train_config) != expected:
         parser.error(f"{expected} --train_config expected, or none, got {len(args.train_config)}")
-    with friendly_errors():
+    with report_user_errors():
         out = Path(args.out)
         experiments = find_folds(args.folds) if args.folds else [Path(name) for name in args.exp_dir]
         configs: list[Path | None] = [Path(name) for name in args.train_config] or [None]
@@ -55,7 +55,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         ]
         for (exp_dir, scores), config in zip(scored.items(), cycle(configs), strict=False):
             prefix = f"{exp_dir.parent.name}_{exp_dir.name}" if args.folds else exp_dir.resolve().name
-            parts += illustrated(exp_dir, scores, out, config, prefix)
+            parts += experiment_with_figures(exp_dir, scores, out, config, prefix)
         text = "\n\n".join(parts) + "\n"
         write_files(out.parent, {out.name: text})
         print(text, end="")
@@ -70,7 +70,7 @@ def find_folds(pattern: str) -> list[Path]:
     folds = sorted(Path(name) for name in glob.glob(pattern))
     scored = [fold for fold in folds if any(fold.glob("decode_*/*/score.json"))]
     if not scored:
-        raise FileNotFoundError(f"{pattern}: none of the {len(folds)} experiments there is scored; run stages 7 and 8")
+        raise MissingFileError(f"{pattern}: none of the {len(folds)} experiments there is scored; run stages 7 and 8")
     return scored
 
 

@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from harmonifuse_espnet.corpora.datadir import Utterance, corpus_root
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
 EXTENSIONS = (".sph", ".flac", ".wav", ".raw")
@@ -49,7 +50,7 @@ def _part(root: Path, part: str, task: str) -> list[Utterance]:
     ids_file, words_file = (root / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
     files, lines = _lines(ids_file), _lines(words_file)
     if len(files) != len(lines):
-        raise ValueError(
+        raise InputError(
             f"{ids_file} has {len(files)} lines, {words_file} {len(lines)}; they must be parallel. {REMEDY}"
         )
     rows = []
@@ -57,7 +58,7 @@ def _part(root: Path, part: str, task: str) -> list[Utterance]:
         name = file.rsplit("/", 1)[-1]
         match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? *\((.+)\)", line)
         if match is None or match[2] != name or name.count("-") != 2:
-            raise ValueError(f"{words_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got '{line}'")
+            raise InputError(f"{words_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got '{line}'")
         session, speaker, last = name.split("-")
         audio = _audio(root / "wav" / file)
         rows.append(Utterance(f"{speaker}-{session}-{last}", str(audio), match[1].strip(), audio.parent.name, task))
@@ -66,7 +67,7 @@ def _part(root: Path, part: str, task: str) -> list[Utterance]:
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: missing. {REMEDY}")
+        raise MissingFileError(f"{path}: missing. {REMEDY}")
     return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
@@ -74,7 +75,7 @@ def _audio(stem: Path) -> Path:
     for extension in EXTENSIONS:
         if stem.with_name(stem.name + extension).is_file():
             return stem.with_name(stem.name + extension)
-    raise FileNotFoundError(f"{stem}: no audio with the extension {', '.join(EXTENSIONS)}. {REMEDY}")
+    raise MissingFileError(f"{stem}: no audio with the extension {', '.join(EXTENSIONS)}. {REMEDY}")
 
 
 def _readable(row: Utterance, converted_dir: str | Path | None) -> Utterance:
@@ -82,7 +83,7 @@ def _readable(row: Utterance, converted_dir: str | Path | None) -> Utterance:
     if not row.audio.endswith(".raw"):
         return row
     if converted_dir is None:
-        raise ValueError(f"{row.audio}: headerless audio; give --converted_dir, where FLAC copies are to be written")
+        raise InputError(f"{row.audio}: headerless audio; give --converted_dir, where FLAC copies are to be written")
     import soundfile
 
     copy = Path(converted_dir).absolute() / row.speaker / f"{row.id}.flac"

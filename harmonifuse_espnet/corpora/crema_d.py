@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonifuse_espnet.corpora.datadir import Utterance, corpus_root
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "ser"
 EMOTIONS = ("ang", "hap", "neu", "sad", "dis", "fea")
@@ -53,7 +54,7 @@ def prepare(
     """
     unknown = sorted(set(emotions) - set(EMOTIONS))
     if unknown:
-        raise ValueError(f"unknown emotion label '{unknown[0]}'; CREMA-D has {', '.join(EMOTIONS)}")
+        raise InputError(f"unknown emotion label '{unknown[0]}'; CREMA-D has {', '.join(EMOTIONS)}")
     root = corpus_root(corpus_dir, "AudioWAV/1001_DFA_ANG_XX.wav and so on", REMEDY)
     clips = _clips(root / "AudioWAV")
     sexes = _read_sexes(root / "VideoDemographics.csv") if label == "gender" else {}
@@ -64,7 +65,7 @@ def prepare(
         if emotion not in emotions:
             continue
         if label == "gender" and actor not in sexes:
-            raise ValueError(f"{path}: actor {actor} is not in VideoDemographics.csv; take the release's own file")
+            raise InputError(f"{path}: actor {actor} is not in VideoDemographics.csv; take the release's own file")
         text = sexes[actor] if label == "gender" else emotion
         default = "gender" if label == "gender" else TASK
         sets[parts[actor]].append(Utterance(match[0], str(path), text, actor, task or default))
@@ -83,16 +84,16 @@ def _clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
     """The parsed name and the path of each clip, sorted by name."""
     paths = sorted(path for kind in ("wav", "flac") for path in folder.glob(f"[!.]*.{kind}"))
     if not paths:
-        raise FileNotFoundError(f"{folder}: no .wav or .flac clips in it. {REMEDY}")
+        raise MissingFileError(f"{folder}: no .wav or .flac clips in it. {REMEDY}")
     clips: dict[str, tuple[re.Match[str], Path]] = {}
     for path in paths:
         match = NAME.fullmatch(path.stem)
         if match is None:
-            raise ValueError(
+            raise InputError(
                 f"{path}: not a clip's name (like 1001_DFA_ANG_XX); remove the file from the corpus folder"
             )
         if path.stem in clips:
-            raise ValueError(f"{path}: clip '{path.stem}' is also there as {clips[path.stem][1]}; keep one of them")
+            raise InputError(f"{path}: clip '{path.stem}' is also there as {clips[path.stem][1]}; keep one of them")
         clips[path.stem] = (match, path)
     for name in SILENT:
         if clips.pop(name, None):

@@ -13,8 +13,9 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 
-from harmonifuse_espnet.files import writing
-from harmonifuse_espnet.progress import progress
+from harmonifuse_espnet.common.errors import AccessError, InputError
+from harmonifuse_espnet.common.files import writing
+from harmonifuse_espnet.common.progress import progress
 
 BLOCK = 2**20  # bytes
 TRIES, WAIT, TIMEOUT = 5, 3.0, 60.0  # tries without a new byte; seconds between two; seconds without an answer
@@ -48,14 +49,14 @@ def fetch(url: str, path: Path, md5: str) -> None:
         tries = TRIES if part.stat().st_size > before else tries - 1
         time.sleep(WAIT)
     else:
-        raise OSError(
+        raise AccessError(
             f"{url}: {cause}, after {part.stat().st_size:,} bytes, {TRIES} times in a row; "
             "call the command again when the network is back: it goes on from there"
         )
     found = _md5(part)
     if found != md5:
         part.unlink()
-        raise ValueError(
+        raise InputError(
             f"{url}: MD5 sum {found}, published is {md5}; the damaged download was removed: call the command again, "
             "perhaps with a mirror's --base_url"
         )
@@ -75,7 +76,7 @@ def unpack(archive: Path, folder: Path) -> None:
             with tarfile.open(fileobj=blocks, mode="r|gz", bufsize=BLOCK) as members:  # type: ignore[call-overload]
                 members.extractall(folder, filter="data")
     except tarfile.TarError as error:
-        raise ValueError(f"{archive}: cannot be unpacked ({error}); remove it and call the command again") from error
+        raise InputError(f"{archive}: cannot be unpacked ({error}); remove it and call the command again") from error
 
 
 class _Blocks:
@@ -97,11 +98,11 @@ def _receive(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if have and error.code == 416:  # there is nothing after what we have
             return
-        raise OSError(f"{url}: the server answers {error.code} {error.reason}; check --base_url") from error
+        raise AccessError(f"{url}: the server answers {error.code} {error.reason}; check --base_url") from error
     except (OSError, HTTPException) as error:
         raise Cut(f"no connection ({error})") from error
     if "Content-Length" not in answer.headers:
-        raise OSError(f"{url}: the server does not say how long the file is, so a cut could not be told; try a mirror")
+        raise AccessError(f"{url}: the server sends no Content-Length, so a cut could not be noticed; try a mirror")
     left = int(answer.headers["Content-Length"])
     with answer, open(part, "ab" if answer.status == 206 else "wb") as file:
         for block in _counted(_arriving(answer), left, f"MiB of {part.stem}"):

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harmonifuse_espnet.corpora.datadir import Utterance, corpus_root
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, DIALOGS, SESSION_COUNTS, WAVS, label_map
 from harmonifuse_espnet.corpora.iemocap_protocols import FOLDS, split
+from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "ser"
 REMEDY = "IEMOCAP is licensed: ask for it at https://sail.usc.edu/iemocap/iemocap_release.htm"
@@ -114,7 +115,7 @@ def prepare(
         ValueError: on an unknown emotion label, a wrong fold or rule, or counts that are not the release's.
     """
     if text_case and task != "asr":
-        raise ValueError(f"--text_case {text_case} goes with --task asr, got --task {task}")
+        raise InputError(f"--text_case {text_case} goes with --task asr, got --task {task}")
     label_of = label_map(labels or ["4" if task == "ser" else "all"])
     root = corpus_root(corpus_dir, "IEMOCAP_full_release/Session1 to Session5", REMEDY)
     root = root / "IEMOCAP_full_release" if (root / "IEMOCAP_full_release").is_dir() else root
@@ -160,7 +161,7 @@ def read_turns(root: Path, wavs: Mapping[str, Path]) -> list[Turn]:
     for session in _sessions(root):
         for turn in sorted(_session(session, wavs), key=lambda turn: turn.id):
             if turn.id in turns:
-                raise ValueError(f"{session}: turn {turn.id} is evaluated twice; unpack the release again")
+                raise InputError(f"{session}: turn {turn.id} is evaluated twice; unpack the release again")
             turns[turn.id] = turn
     extra = wavs.keys() - turns.keys()
     if extra:
@@ -185,7 +186,7 @@ def upper_words(text: str) -> str:
 def _sessions(root: Path) -> list[Path]:
     sessions = [path for path in sorted(root.glob("Session[1-5]")) if path.is_dir()]
     if not sessions:
-        raise FileNotFoundError(f"{root}: none of Session1 to Session5 in it. {REMEDY}")
+        raise MissingFileError(f"{root}: none of Session1 to Session5 in it. {REMEDY}")
     return sessions
 
 
@@ -199,21 +200,21 @@ def _session(session: Path, wavs: Mapping[str, Path]) -> Iterator[Turn]:
                 continue
             match = EVALUATION.match(line)
             if match is None:
-                raise ValueError(f"{path}:{number}: expected '[start - end]<TAB>id<TAB>label<TAB>...', got {line!r}")
+                raise InputError(f"{path}:{number}: expected '[start - end]<TAB>id<TAB>label<TAB>...', got {line!r}")
             if match["label"] not in COUNTS:
-                raise ValueError(
+                raise InputError(
                     f"{path}:{number}: unknown emotion label '{match['label']}'; known are {', '.join(COUNTS)}"
                 )
             if match["id"] not in wavs:
                 wav = session / "sentences" / "wav" / path.stem / f"{match['id']}.wav"
-                raise FileNotFoundError(f"{wav}: missing, yet {path}:{number} evaluates it; unpack the release again")
+                raise MissingFileError(f"{wav}: missing, yet {path}:{number} evaluates it; unpack the release again")
             yield Turn(match["id"], wavs[match["id"]], match["label"], words.get(match["id"]))
 
 
 def _files(folder: Path) -> list[Path]:
     paths = [path for path in sorted(folder.glob("[!.]*.txt")) if path.is_file()]
     if not paths:
-        raise FileNotFoundError(f"{folder}: no .txt files in it; unpack the release again. {REMEDY}")
+        raise MissingFileError(f"{folder}: no .txt files in it; unpack the release again. {REMEDY}")
     return paths
 
 
@@ -243,7 +244,7 @@ def _check(root: Path, turns: Sequence[Turn], wavs: Mapping[str, Path]) -> None:
     if differences:
         extra = wavs.keys() - {turn.id for turn in turns}
         without = f"; {len(extra)} wavs have no evaluation, first {min(extra)}" if extra else ""
-        raise ValueError(
+        raise InputError(
             f"{root}: not the release's counts: {', '.join(differences)}{without}; "
             "unpack it again, or pass --check_counts false for a piece of it"
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harmonifuse_espnet.common.errors import InputError
+
 COUNTS = {
     "neu": 1708,
     "fru": 1849,
@@ -54,14 +56,14 @@ def label_map(labels: Sequence[str]) -> dict[str, str]:
     for rule in rules:
         released, equals, answer = rule.partition("=")
         if released not in COUNTS:
-            raise ValueError(
+            raise InputError(
                 f"--labels {rule}: the release has no label '{released}'; it has {', '.join(COUNTS)}; "
                 f"or name one set: {', '.join(LABEL_SETS)}"
             )
         if released in answers:
-            raise ValueError(f"--labels {rule}: '{released}' is there twice, before as '{answers[released]}'")
+            raise InputError(f"--labels {rule}: '{released}' is there twice, before as '{answers[released]}'")
         if equals and not re.fullmatch(r"\w+", answer):
-            raise ValueError(f"--labels {rule}: expected RELEASED or RELEASED=ANSWER, the answer one word")
+            raise InputError(f"--labels {rule}: expected RELEASED or RELEASED=ANSWER, the answer one word")
         answers[released] = answer or released
     _refuse_collisions(answers)
     return answers
@@ -71,7 +73,7 @@ def _refuse_collisions(answers: dict[str, str]) -> None:
     for released, answer in answers.items():
         if answer in COUNTS and answers.get(answer) != answer:
             there = f"taken as '{answers[answer]}'" if answer in answers else "left out"
-            raise ValueError(
+            raise InputError(
                 f"--labels {released}={answer}: '{answer}' is itself a label of the release, and {there}; "
                 f"add '{answer}' to merge both, or choose another word than '{answer}'"
             )

@@ -6,7 +6,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from harmonifuse_espnet.corpora.datadir import Utterance
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.datadir import Utterance
 
 FOLDS = {"superb": 5, "emobox": 5, "loso10": 10, "espnet": 1}
 VALID_RATIO = 0.2
@@ -27,7 +28,7 @@ def split(utterances: Sequence[Utterance], protocol: str, fold: int | None, seed
     if protocol == "custom":
         name_of = _custom(rules)
     elif rules:
-        raise ValueError(f"--split goes with --protocol custom, got --protocol {protocol}")
+        raise InputError(f"--split goes with --protocol custom, got --protocol {protocol}")
     else:
         name_of = _PROTOCOLS[protocol](_fold(protocol, fold))
     sets: Sets = {}
@@ -44,7 +45,7 @@ def _fold(protocol: str, fold: int | None) -> int:
     if fold is None and folds == 1:
         return 1
     if fold is None or not 1 <= fold <= folds:
-        raise ValueError(f"protocol {protocol} has folds 1..{folds}, got --fold {fold}")
+        raise InputError(f"protocol {protocol} has folds 1..{folds}, got --fold {fold}")
     return fold
 
 
@@ -75,11 +76,11 @@ def _custom(rules: Sequence[str]) -> Callable[[Utterance], str]:
         try:
             parsed.append((name, re.compile(pattern)))
         except re.error as error:
-            raise ValueError(f"--split {rule}: not a regular expression ({error})") from error
+            raise InputError(f"--split {rule}: not a regular expression ({error})") from error
         if not (name and equals and pattern):
-            raise ValueError(f"--split {rule}: expected SET=REGEX")
+            raise InputError(f"--split {rule}: expected SET=REGEX")
     if not parsed:
-        raise ValueError("--protocol custom wants --split SET=REGEX ...")
+        raise InputError("--protocol custom wants --split SET=REGEX ...")
     return lambda utterance: next((name for name, pattern in parsed if pattern.search(utterance.id)), "")
 
 

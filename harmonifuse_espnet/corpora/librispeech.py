@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from harmonifuse_espnet.bin import boolean
-from harmonifuse_espnet.corpora.datadir import Utterance, corpus_root
-from harmonifuse_espnet.progress import progress
+from harmonifuse_espnet.common.command_line import boolean
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.progress import progress
+from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
 COUNTS = {
@@ -84,7 +85,7 @@ def prepare(
         ValueError: on audio without a transcript, a line that is no transcript, a wrong count, or no threads.
     """
     if nj < 1:
-        raise ValueError(f"--nj {nj}: at least one chapter must be read at a time")
+        raise InputError(f"--nj {nj}: at least one chapter must be read at a time")
     root = corpus_root(corpus_dir, "LibriSpeech/<subset>/<reader>/<chapter>", REMEDY)
     root = root / "LibriSpeech" if (root / "LibriSpeech").is_dir() else root
     found = sorted(path.name for path in root.glob("[!.]*") if any(path.glob(TRANSCRIPTS)))
@@ -94,14 +95,14 @@ def prepare(
     for subset in subsets or found:
         if subset not in found:
             there = ", ".join(found) or "no subset at all"
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{root / subset}: no <reader>/<chapter>/*.trans.txt there; {root} has {there}. {REMEDY}"
             )
         rows = _subset(root / subset, answer, task, nj)
         _check_count(root / subset, len(rows), check_counts)
         sets[subset.replace("-", "_")] = rows
     if not sets:
-        raise FileNotFoundError(f"{root}: no <subset>/<reader>/<chapter>/*.trans.txt in it. {REMEDY}")
+        raise MissingFileError(f"{root}: no <subset>/<reader>/<chapter>/*.trans.txt in it. {REMEDY}")
     return sets
 
 
@@ -118,7 +119,7 @@ def read_sexes(path: Path) -> dict[str, str]:
             continue
         fields = [field.strip() for field in line.split("|", 4)]  # one reader's name has a bar in it
         if len(fields) != 5 or fields[1] not in SEXES:
-            raise ValueError(f"{path}:{number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got {line!r}")
+            raise InputError(f"{path}:{number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got {line!r}")
         sexes[fields[0]] = SEXES[fields[1]]
     return sexes
 
@@ -130,7 +131,7 @@ def _answers(label: str, text_case: str, speakers: Path) -> Answer:
 
     def sex(reader: str, words: str) -> str:
         if reader not in sexes:
-            raise ValueError(f"{speakers}: reader {reader} is not in SPEAKERS.TXT; take the release's own SPEAKERS.TXT")
+            raise InputError(f"{speakers}: reader {reader} is not in SPEAKERS.TXT; take the release's own SPEAKERS.TXT")
         return sexes[reader]
 
     return sex
@@ -148,7 +149,7 @@ def _subset(subset: Path, answer: Answer, task: str, nj: int) -> list[Utterance]
             rows += utterances
             orphans += left
     if orphans:
-        raise ValueError(f"{orphans[0]}: no transcript ({len(orphans)} such in {subset}); unpack the subset again")
+        raise InputError(f"{orphans[0]}: no transcript ({len(orphans)} such in {subset}); unpack the subset again")
     return rows
 
 
@@ -173,10 +174,10 @@ def _transcribed(path: Path, audio: set[str], answer: Answer, task: str) -> list
         if not name:
             continue
         if not text or not name.startswith(f"{speaker}-"):
-            raise ValueError(f"{path}:{number}: expected '{speaker}-<nnnn> TEXT', got {line!r}")
+            raise InputError(f"{path}:{number}: expected '{speaker}-<nnnn> TEXT', got {line!r}")
         file = f"{folder}/{name}.flac"
         if f"{name}.flac" not in audio:
-            raise FileNotFoundError(f"{file}: missing, yet {path}:{number} transcribes it; unpack the subset again")
+            raise MissingFileError(f"{file}: missing, yet {path}:{number} transcribes it; unpack the subset again")
         rows.append(Utterance(name, file, answer(reader, text.strip()), speaker, task))
     return rows
 
@@ -184,7 +185,7 @@ def _transcribed(path: Path, audio: set[str], answer: Answer, task: str) -> list
 def _check_count(subset: Path, count: int, check_counts: bool) -> None:
     expected = COUNTS.get(subset.name, count)
     if check_counts and count != expected:
-        raise ValueError(
+        raise InputError(
             f"{subset}: {count} utterances, the release has {expected}; unpack it again, "
             "or pass --check_counts false for a piece of it"
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.files import writing
 from harmonifuse_espnet.corpora.download import fetch, unpack
-from harmonifuse_espnet.files import writing
 
 BASE_URL = "https://www.openslr.org/resources"
 # Subset -> OpenSLR's resource, and the sum in that resource's md5sum.txt.
@@ -41,7 +42,7 @@ def download_subset(out_dir: Path, subset: str, base_url: str = BASE_URL, keep_a
     unpack(archive, unfinished)
     inside = unfinished / "LibriSpeech"
     if not (inside / subset).is_dir():
-        raise ValueError(f"{archive}: no LibriSpeech/{subset} in it; take OpenSLR's own archive")
+        raise InputError(f"{archive}: no LibriSpeech/{subset} in it; take OpenSLR's own archive")
     with writing(out_dir):
         final.parent.mkdir(exist_ok=True)
         for file in inside.iterdir():

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from tiny import Recipe, noise
 
-from harmonifuse_espnet import speech2text
 from harmonifuse_espnet.bin.align import PARTIAL, main
-from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
-from harmonifuse_espnet.speech2text import Speech2Text
-from harmonifuse_espnet.word_times import CTM, read_ctm
+from harmonifuse_espnet.data.alignment import CTM, read_ctm
+from harmonifuse_espnet.data.datadir import Utterance, write_datadir
+from harmonifuse_espnet.inference import speech2text
+from harmonifuse_espnet.inference.speech2text import Speech2Text
 
 TEXTS = {"u1": "ONE TWO", "u2": "THREE", "u3": "FOUR ONE ONE", "u4": "TWO FOUR"}
 SECONDS = {"u1": 1.5, "u2": 1.0, "u3": 2.0, "u4": 1.7, "short": 0.3, "angry": 1.0}
@@ -50,7 +50,7 @@ def data_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of this model, which has learned nothing, all the same."""
-    monkeypatch.setattr(speech2text, "MOST_WRONG", float("inf"))
+    monkeypatch.setattr(speech2text, "MAX_WER", float("inf"))
 
 
 def align(experiment: Path, data_dir: Path, *options: str) -> None:
@@ -102,15 +102,15 @@ def test_a_call_that_was_killed_goes_on(experiment: Path, data_dir: Path, monkey
     align(experiment, data_dir)
     whole = (data_dir / CTM).read_text()
     (data_dir / CTM).unlink()
-    original, batches = Speech2Text.word_peaks, []
+    original, batches = Speech2Text.word_spans, []
 
-    def word_peaks(self: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
+    def word_spans(self: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
         batches.append(len(texts))
         if len(batches) == 2:
             raise KeyboardInterrupt
         return original(self, speech, tasks, texts)
 
-    monkeypatch.setattr(Speech2Text, "word_peaks", word_peaks)
+    monkeypatch.setattr(Speech2Text, "word_spans", word_spans)
     with pytest.raises(KeyboardInterrupt):
         align(experiment, data_dir, "--batch_size", "2")
     assert not (data_dir / CTM).exists()

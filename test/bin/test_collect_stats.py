@@ -12,8 +12,9 @@ import torch
 import yaml
 
 from harmonifuse_espnet.bin.collect_stats import main
-from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
-from harmonifuse_espnet.tokenizer import load_tokenizer, train_sentencepiece
+from harmonifuse_espnet.data.datadir import Utterance, write_datadir
+from harmonifuse_espnet.data.tokenizer import load_tokenizer
+from harmonifuse_espnet.data.tokenizer_training import train_sentencepiece
 
 TASKS = {
     "asr": {"answer": "text", "prompts": ["TRANSCRIBE"]},
@@ -74,7 +75,7 @@ def test_feature_folders_count_frames(folder: Path) -> None:
 def test_espnet_normalises_to_mean_0_and_variance_1(folder: Path) -> None:
     from espnet2.layers.global_mvn import GlobalMVN
 
-    from harmonifuse_espnet.frontend import LogMel
+    from harmonifuse_espnet.data.logmel import LogMel
 
     threads = torch.get_num_threads()
     collect(folder, "--feats_stats", "true", "--n_mels", "20")

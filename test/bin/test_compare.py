@@ -11,7 +11,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from harmonifuse_espnet import cost
+from harmonifuse_espnet.ablation import cost
 from harmonifuse_espnet.bin.compare import main
 
 

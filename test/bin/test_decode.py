@@ -12,9 +12,9 @@ import yaml
 from tiny import TABLE, Recipe
 
 from harmonifuse_espnet.bin.decode import PARTIAL, main
-from harmonifuse_espnet.corpora.datadir import read_table
-from harmonifuse_espnet.gate_trace import read_gates
-from harmonifuse_espnet.speech2text import Speech2Text
+from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.inference.gate_trace import read_gates
+from harmonifuse_espnet.inference.speech2text import Speech2Text
 
 FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json", "gate.json", "speed.json"}
 HELD_OUT = {"asr": ["WRITE TWO", "WRITE THREE"], "ser": ["HOW IT IS"]}

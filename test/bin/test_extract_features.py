@@ -10,7 +10,7 @@ import yaml
 from tiny import TABLE, answers_for, save_encoder, write_dump
 
 from harmonifuse_espnet.bin.extract_features import main
-from harmonifuse_espnet.corpora.datadir import read_datadir, read_table
+from harmonifuse_espnet.data.datadir import read_datadir, read_table
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from harmonifuse_espnet import shards
-from harmonifuse_espnet.audio import read_audio
 from harmonifuse_espnet.bin.format_audio import format_audio, get_parser, main
-from harmonifuse_espnet.corpora.datadir import Utterance, read_datadir, read_table, write_datadir
-from harmonifuse_espnet.shards import AudioOptions, format_shard, make_shards
+from harmonifuse_espnet.data import shards
+from harmonifuse_espnet.data.audio import read_audio
+from harmonifuse_espnet.data.datadir import Utterance, read_datadir, read_table, write_datadir
+from harmonifuse_espnet.data.shards import AudioOptions, format_shard, make_shards
 
 OPTIONS = AudioOptions("flac", 16000, 0.1, 30.0)
 

@@ -10,7 +10,7 @@ import torch
 from tiny import LORA, Recipe, save_llm
 
 from harmonifuse_espnet.bin.plan import get_parser, main
-from harmonifuse_espnet.task import HarmoniFuseTask
+from harmonifuse_espnet.train.task import HarmoniFuseTask
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harmonifuse_espnet.bin.prepare_data import main, rename_sets
-from harmonifuse_espnet.corpora.datadir import Utterance, read_datadir
+from harmonifuse_espnet.data.datadir import Utterance, read_datadir
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import yaml
 from tiny import LORA, QWEN2, TABLE, Recipe, save_encoder, save_llm
 
 from harmonifuse_espnet.bin.train import main
-from harmonifuse_espnet.model import HarmoniFuseModel
-from harmonifuse_espnet.speech2text import Speech2Text
+from harmonifuse_espnet.inference.speech2text import Speech2Text
+from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
 
 # Everything that draws at random: dropout, wordings, speeds, batches that are drawn anew.
 RANDOM = {
     "preprocessor_conf": {"speed_perturb": {"asr": [0.9, 1.0, 1.1]}},
-    "model_conf": {"embed_dropout": 0.1, "answer_dropout": 0.1},
+    "model_conf": {"embed_dropout": 0.1, "word_dropout": 0.1},
 }
 
 

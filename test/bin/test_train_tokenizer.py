@@ -11,8 +11,8 @@ import yaml
 from tiny import save_llm
 
 from harmonifuse_espnet.bin.train_tokenizer import main
-from harmonifuse_espnet.corpora.datadir import Utterance, write_datadir
-from harmonifuse_espnet.tokenizer import load_tokenizer
+from harmonifuse_espnet.data.datadir import Utterance, write_datadir
+from harmonifuse_espnet.data.tokenizer import load_tokenizer
 
 TASKS = {
     "asr": {"answer": "text", "prompts": ["TRANSCRIBE THE SPEECH"]},

@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import write_events
 
 from harmonifuse_espnet.bin.write_results import main
-from harmonifuse_espnet.gate_trace import GateTrace
-from harmonifuse_espnet.illustration import component_gates, draw, layer_weights
-from harmonifuse_espnet.metrics import label_scores, text_scores
-from harmonifuse_espnet.results import Scored
+from harmonifuse_espnet.evaluation.figures import component_gates, draw, layer_weights
+from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
+from harmonifuse_espnet.evaluation.report import Scored
+from harmonifuse_espnet.inference.gate_trace import GateTrace
 
 ASR = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
 SER = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from harmonifuse_espnet.corpora.an4 import prepare
-from harmonifuse_espnet.corpora.datadir import Utterance
+from harmonifuse_espnet.data.datadir import Utterance
 
 
 @pytest.fixture

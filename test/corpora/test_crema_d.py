@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harmonifuse_espnet.corpora.crema_d import prepare, split_actors
-from harmonifuse_espnet.corpora.datadir import Utterance
+from harmonifuse_espnet.data.datadir import Utterance
 
 
 @pytest.fixture

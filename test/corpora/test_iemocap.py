@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.datadir import Utterance
 from harmonifuse_espnet.corpora.iemocap import Turn, find_wavs, prepare, read_turns, upper_words
+from harmonifuse_espnet.data.datadir import Utterance
 
 RATERS = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\nA-E4:\tval 3; act ; dom  2;\t()\n\n"
 LABELS = ("ang", "exc", "hap", "neu", "sad", "fru", "xxx")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.datadir import Utterance
 from harmonifuse_espnet.corpora.librispeech import prepare, read_sexes
+from harmonifuse_espnet.data.datadir import Utterance
 
 SPEAKERS = """; a comment | with | bars | in | it
 ;ID  |SEX| SUBSET           |MINUTES| NAME

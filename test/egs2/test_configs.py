@@ -13,9 +13,9 @@ import yaml
 from published import PUBLISHED, write_hub_cache
 from tiny import write_tokenizer
 
-from harmonifuse_espnet.configs import parse_with_config
-from harmonifuse_espnet.prompts import load_tasks
-from harmonifuse_espnet.task import HarmoniFuseTask
+from harmonifuse_espnet.common.config import parse_with_config
+from harmonifuse_espnet.data.tasks import load_tasks
+from harmonifuse_espnet.train.task import HarmoniFuseTask
 
 EGS2 = Path(__file__).resolve().parents[2] / "egs2"
 TUNING = sorted(path for path in EGS2.glob("*/slm1/conf/tuning/*.yaml") if "TEMPLATE" not in path.parts)

@@ -14,7 +14,7 @@ import torch
 import yaml
 from make_stand_ins import make_stand_ins
 
-from harmonifuse_espnet.speech2text import Speech2Text
+from harmonifuse_espnet.inference.speech2text import Speech2Text
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBSETS = ("train-clean-100=60", "dev-clean=12", "dev-other=12", "test-clean=12", "test-other=12")

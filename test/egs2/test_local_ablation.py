@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harmonifuse_espnet import cost
-from harmonifuse_espnet.ablation import Run, Variant
-from harmonifuse_espnet.ablation_runs import Recipe as Caller
+from harmonifuse_espnet.ablation import cost
+from harmonifuse_espnet.ablation.runner import Recipe as Caller
+from harmonifuse_espnet.ablation.spec import Run, Variant
 from harmonifuse_espnet.bin.compare import get_parser
-from harmonifuse_espnet.configs import parse_with_config
-from harmonifuse_espnet.task import HarmoniFuseTask
+from harmonifuse_espnet.common.config import parse_with_config
+from harmonifuse_espnet.train.task import HarmoniFuseTask
 
 if TYPE_CHECKING:
     from conftest import Recipe

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harmonifuse_espnet.prompts import load_tasks
+from harmonifuse_espnet.data.tasks import load_tasks
 
 if TYPE_CHECKING:
     from conftest import Recipe

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harmonifuse_espnet.conformer import length_mask
-from harmonifuse_espnet.layer_weights import weighted_sum
-from harmonifuse_espnet.pretrained_encoder import HuggingFaceFrontend
+from harmonifuse_espnet.common.masks import length_mask
+from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
+from harmonifuse_espnet.model.layer_weights import weighted_sum
 
 # Hugging Face's WavLM warns of its own masks, at each start.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
@@ -70,20 +70,20 @@ class Case:
         speech = 0.1 * torch.randn(self.batch, int(lengths.max()), generator=torch.Generator().manual_seed(0))
         return (speech * length_mask(lengths, speech.size(1))).to(self.device), lengths.to(self.device)
 
-    def frontend(self) -> HuggingFaceFrontend:
+    def frontend(self) -> SelfSupervisedEncoder:
         """The encoder; the same weights each time."""
         torch.manual_seed(0)
         torch.set_num_threads(self.threads)
         known = MODELS.get(self.model)
-        return HuggingFaceFrontend(None if known else self.model, known).to(self.device).eval()
+        return SelfSupervisedEncoder(None if known else self.model, known).to(self.device).eval()
 
 
-def ours(frontend: HuggingFaceFrontend, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+def ours(frontend: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
     """Speech (B, N) -> the layers' sum (B, T, D)."""
     return weighted_sum(frontend(speech, lengths)[0], weights)
 
 
-def library(frontend: HuggingFaceFrontend, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+def library(frontend: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
     """The same through Hugging Face's forward."""
     inputs = frontend.prepare(speech, lengths).to(frontend.dtype)
     mask = length_mask(lengths, speech.size(1)).long()
@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
     print(f"{args.model}, {args.device}, {args.threads} threads, torch {torch.__version__}\n{HEADER}", flush=True)
-    frontend: HuggingFaceFrontend | None = None
+    frontend: SelfSupervisedEncoder | None = None
     for case in cases(args):
         peaks = [in_fresh_process(peak_memory, case, side.__name__) for side in SIDES]
         frontend = frontend or case.frontend()
@@ -127,7 +127,7 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
                 yield Case(args.model, args.device, seconds, batch, ragged, args.threads)
 
 
-def compare(frontend: HuggingFaceFrontend, case: Case, repeats: int, budget: float) -> tuple[list[float], float]:
+def compare(frontend: SelfSupervisedEncoder, case: Case, repeats: int, budget: float) -> tuple[list[float], float]:
     """Median seconds of each side, run in turns, and the greatest difference at a valid frame."""
     speech, lengths = case.speech()
     weights = torch.full((case.batch, frontend.num_layers), 1.0 / frontend.num_layers, device=case.device)

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 
-from harmonifuse_espnet.audio import SAMPLE_RATE
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS, WAVS
-from harmonifuse_espnet.corpora.layouts import Acting, write_dialog
+from harmonifuse_espnet.corpora.synthetic import Acting, write_dialog
+from harmonifuse_espnet.data.audio import SAMPLE_RATE
 from stand_ins.sounds import draw_words, sound
 
 FOLDER = "IEMOCAP_full_release"

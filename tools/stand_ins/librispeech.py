@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonifuse_espnet.corpora.layouts import Reader, Reading, write_chapter, write_speakers
 from harmonifuse_espnet.corpora.librispeech import COUNTS
+from harmonifuse_espnet.corpora.synthetic import Reader, Reading, write_chapter, write_speakers
 from stand_ins.sounds import WORDS, draw_words, sound
 
 FOLDER = "LibriSpeech"

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from harmonifuse_espnet.audio import SAMPLE_RATE
+from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
 WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "TEN"]
 

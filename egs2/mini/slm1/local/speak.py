@@ -10,7 +10,7 @@ import numpy as np
 from plan import Chapter, Dialog
 from voices import EMOTIONS, Speaker, perform
 
-from harmonifuse_espnet.corpora import layouts
+from harmonifuse_espnet.corpora import synthetic
 
 FEMALE = ("Alicia", "Annie", "belinda", "linda", "steph")
 
@@ -18,15 +18,15 @@ FEMALE = ("Alicia", "Annie", "belinda", "linda", "steph")
 def is_made(root: Path, part: Chapter | Dialog) -> bool:
     """Whether a chapter or dialog is there, and so is complete."""
     if isinstance(part, Chapter):
-        return layouts.chapter_folder(root, part.subset, part.reader, part.chapter).exists()
-    return layouts.dialog_folder(root, part.name).exists()
+        return synthetic.chapter_folder(root, part.subset, part.reader, part.chapter).exists()
+    return synthetic.dialog_folder(root, part.name).exists()
 
 
 def make_chapter(root: Path, chapter: Chapter) -> int:
     """Speak and write a chapter; returns its number of utterances."""
     speaker = Speaker()
-    readings = (layouts.Reading(said, speaker.say(chapter.voice, said)) for said in chapter.sentences)
-    return layouts.write_chapter(root, chapter.subset, chapter.reader, chapter.chapter, readings)
+    readings = (synthetic.Reading(said, speaker.say(chapter.voice, said)) for said in chapter.sentences)
+    return synthetic.write_chapter(root, chapter.subset, chapter.reader, chapter.chapter, readings)
 
 
 def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
@@ -35,7 +35,7 @@ def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
     key = [seed, *dialog.name.encode()]
     generator = np.random.default_rng(key)
     turns = (
-        layouts.Acting(
+        synthetic.Acting(
             line.sex,
             line.sentence,
             line.label,
@@ -44,17 +44,17 @@ def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
         for line in dialog.lines
     )
     newline = "\r\n" if random.Random(str(key)).random() < 0.5 else "\n"
-    return layouts.write_dialog(root, dialog.name, turns, newline)
+    return synthetic.write_dialog(root, dialog.name, turns, newline)
 
 
 def write_speakers(root: Path, chapters: Sequence[Chapter]) -> None:
     """``SPEAKERS.TXT``; one reader's name has a bar in it, as in the release."""
     readers = (_reader(index, chapter) for index, chapter in enumerate(chapters))
-    layouts.write_speakers(root, "Readers of this corpus: voices of eSpeak NG", readers)
+    synthetic.write_speakers(root, "Readers of this corpus: voices of eSpeak NG", readers)
 
 
-def _reader(index: int, chapter: Chapter) -> layouts.Reader:
+def _reader(index: int, chapter: Chapter) -> synthetic.Reader:
     variant = chapter.voice.name.partition("+")[2]
     name = f"|{variant}|{chapter.voice.name}" if index == 0 else chapter.voice.name
     sex = "F" if variant in FEMALE or variant.startswith("f") else "M"
-    return layouts.Reader(chapter.reader, sex, chapter.subset, len(chapter.sentences) / 40, name)
+    return synthetic.Reader(chapter.reader, sex, chapter.subset, len(chapter.sentences) / 40, name)

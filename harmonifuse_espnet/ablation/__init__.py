@@ -1,0 +1,1 @@
+"""Variants of a training, their runs, and the statistics of their comparison."""

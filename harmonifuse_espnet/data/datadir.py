@@ -1,0 +1,159 @@
+"""Kaldi data folders: ``wav.scp``, ``text``, ``utt2spk``, ``spk2utt`` and ``utt2task``, sorted by id, UTF-8."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.files import write_files
+
+TABLES = ("text", "utt2spk", "utt2task")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance of a data folder.
+
+    Attributes:
+        id: Its name, without blanks or slashes, unique in everything that is trained or tested together.
+        audio: Path of its audio file (or ``ark:offset`` in a dump folder).
+        text: The answer: words for a text task, the label for a label task.
+        speaker: Who speaks, without blanks.
+        task: The task's name in the table of tasks.
+    """
+
+    id: str
+    audio: str
+    text: str
+    speaker: str
+    task: str
+
+
+def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
+    """The corpus folder as an absolute path, links kept.
+
+    Raises:
+        FileNotFoundError: if it is no folder; names it, what was ``expected`` inside, and the ``remedy``.
+    """
+    root = Path(os.path.abspath(corpus_dir))
+    if not root.is_dir():
+        raise MissingFileError(f"{root}: no such corpus folder; expected one that holds {expected}. {remedy}")
+    return root
+
+
+def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
+    """Write a data folder and return its number of utterances; every file is complete or absent.
+
+    Raises:
+        ValueError: on no utterances, a repeated id, an empty text, or a name that a table cannot carry.
+        OSError: if the folder cannot be written (read-only, disk full).
+    """
+    out_dir = Path(out_dir)
+    rows = sorted(utterances, key=lambda utterance: utterance.id)
+    _check(rows, out_dir)
+    speakers: dict[str, list[str]] = {}
+    for row in rows:
+        speakers.setdefault(row.speaker, []).append(row.id)
+    tables = {
+        "text": [(row.id, row.text) for row in rows],
+        "utt2spk": [(row.id, row.speaker) for row in rows],
+        "spk2utt": [(speaker, " ".join(ids)) for speaker, ids in sorted(speakers.items())],
+        "utt2task": [(row.id, row.task) for row in rows],
+        "wav.scp": [(row.id, row.audio) for row in rows],
+    }
+    write_files(out_dir, {name: format_table(table) for name, table in tables.items()})
+    return len(rows)
+
+
+def format_table(rows: Iterable[tuple[str, str]]) -> str:
+    """The lines of a two-column Kaldi table.
+
+    Example:
+        >>> format_table([("utt1", "ONE TWO")])
+        'utt1 ONE TWO\\n'
+    """
+    return "".join(f"{key} {value}\n" for key, value in rows)
+
+
+def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
+    """Read a two-column Kaldi table: key, blank, the rest of the line.
+
+    ``allow_empty`` takes lines without a value, as of an answer that says nothing.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: on a line without a value or a repeated key (with file:line), or if it is not UTF-8.
+    """
+    table: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                key, *value = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
+                if not value and not (allow_empty and key):
+                    raise InputError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}")
+                if key in table:
+                    raise InputError(f"{path}:{number}: '{key}' is there twice; every key may occur once")
+                table[key] = value[0] if value else ""
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}); convert it with iconv") from error
+    return table
+
+
+def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
+    """Read a data folder; ``audio`` names the file that lists the audio or the features.
+
+    Raises:
+        FileNotFoundError: if the folder or one of its files is missing.
+        ValueError: if the files do not have the same ids; says which file lacks which.
+    """
+    path = Path(path)
+    names = (audio, *TABLES)
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise MissingFileError(f"{path}: not a complete data folder, it lacks {', '.join(missing)}; prepare it again")
+    tables = {name: read_table(path / name) for name in names}
+    everyone = set().union(*tables.values())
+    for name, table in tables.items():
+        lacking = sorted(everyone - set(table))
+        if lacking:
+            owner = next(other for other in names if lacking[0] in tables[other])
+            raise InputError(
+                f"{path / name}: lacks {len(lacking)} of {len(everyone)} utterances, first '{lacking[0]}', "
+                f"which {owner} has; prepare the folder again"
+            )
+    scp, text, speaker, task = tables.values()
+    return [Utterance(key, scp[key], text[key], speaker[key], task[key]) for key in sorted(everyone)]
+
+
+def _check(rows: list[Utterance], out_dir: Path) -> None:
+    if not rows:
+        raise InputError(f"{out_dir}: no utterances to write; check the corpus folder and the options")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and before.id == row.id:
+            raise InputError(f"{out_dir}: utterance '{row.id}' is there twice: {before.audio} and {row.audio}")
+        for name, value in (("id", row.id), ("speaker", row.speaker), ("task", row.task)):
+            if not value or re.search(r"\s|/", value):
+                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or has a blank or a slash in it")
+        for name, value in (("text", row.text), ("audio path", row.audio)):
+            if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
+                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or does not fit on one line")
+
+
+def check_same_ids(data_dir: Path, tables: dict[str, dict[str, str]]) -> None:
+    """Check that tables of a folder are about the same utterances.
+
+    Raises:
+        ValueError: if one lacks an utterance that another has; names it and both files.
+    """
+    for name, table in tables.items():
+        for other, others in tables.items():
+            lacking = sorted(set(others) - set(table))
+            if lacking:
+                raise InputError(
+                    f"{data_dir / name}: lacks {len(lacking)} of the utterances of {other}, first '{lacking[0]}'; "
+                    "prepare the folder again"
+                )

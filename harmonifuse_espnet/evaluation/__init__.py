@@ -1,0 +1,1 @@
+"""Scores, RESULTS.md and its figures."""

@@ -1,0 +1,75 @@
+"""A picture of the component gate: what it does over time, under the spectrogram of what is heard."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from harmonifuse_espnet.data.audio import SAMPLE_RATE
+from harmonifuse_espnet.evaluation.plots.png import write_png
+from harmonifuse_espnet.inference.gate_trace import LOGMEL_SHIFT, GateTrace
+
+HERTZ = (500, 1000, 2000, 4000)
+QUIETEST = -60  # decibels below the loudest; what is quieter is drawn alike
+LINE = 100  # characters of a caption
+
+
+def draw_gates(traces: Sequence[GateTrace], title: str, path: Path) -> None:
+    """For each utterance its log-mel spectrogram, where there is one, and under it the gate over time."""
+    heights = [4.2 if trace.logmel else 2.7 for trace in traces]
+    figure = Figure(figsize=(8.6, 0.5 + sum(heights)), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    parts = figure.subfigures(len(traces), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, trace in zip(parts, traces, strict=True):
+        *above, axes = part.subplots(2 if trace.logmel else 1, 1, sharex=True, squeeze=False)[:, 0]
+        for spectrogram in above:
+            _draw_spectrogram(part, spectrogram, trace)
+        _draw_gate(axes, trace)
+        part.suptitle(_caption(trace), fontsize="small")
+        part.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
+    write_png(figure, path)
+
+
+def _caption(trace: GateTrace) -> str:
+    lines = [f"{trace.task}, utterance {trace.utterance}", f"prompt: {trace.prompt}", f"answer: {trace.answer}"]
+    return "\n".join(textwrap.shorten(line, LINE, placeholder=" …") for line in lines)
+
+
+def _draw_spectrogram(figure: SubFigure, axes: Axes, trace: GateTrace) -> None:
+    frames = trace.logmel
+    loudest, bins = max(map(max, frames)), len(frames[0])
+    levels = [[frame[row] - loudest for frame in frames] for row in range(bins)]
+    half = LOGMEL_SHIFT / 2  # frames are centred at multiples of their shift
+    extent = (-half, len(frames) * LOGMEL_SHIFT - half, -0.5, bins - 0.5)
+    picture = axes.imshow(
+        levels, cmap="magma", vmin=QUIETEST, vmax=0, origin="lower", aspect="auto", extent=extent, interpolation="none"
+    )
+    axes.set_yticks(
+        [mel(hertz) / mel(SAMPLE_RATE / 2) * (bins + 1) - 1 for hertz in HERTZ], [f"{f / 1000:g}" for f in HERTZ]
+    )
+    axes.set(ylabel="frequency (kHz)")
+    figure.colorbar(picture, ax=axes, label="level (dB)")
+
+
+def mel(hertz: float) -> float:
+    """The mel scale that the features use (O'Shaughnessy, 1987)."""
+    return 2595 * math.log10(1 + hertz / 700)
+
+
+def _draw_gate(axes: Axes, trace: GateTrace) -> None:
+    times = [frame * trace.frame_shift for frame in range(len(trace.mean))]
+    colors = {task: f"C{number}" for number, task in enumerate(sorted([trace.task, *trace.others]))}
+    own = colors[trace.task]
+    axes.plot(times, trace.mean, color=own, label=f"mean over channels, asked {trace.task}")
+    axes.fill_between(times, trace.low, trace.high, color=own, alpha=0.2, lw=0, label="10th to 90th percentile")
+    for task, mean in trace.others.items():
+        axes.plot(times, mean, "--", color=colors[task], label=f"mean, the same speech asked {task}")
+    axes.set(xlabel="time (s)", xlim=(0.0, times[-1]), ylim=(0.0, 1.0))
+    axes.set_yticks([0, 0.5, 1], ["0 paralinguistic", "0.5", "1 linguistic"])
+    axes.set_ylabel("gate")
+    axes.grid(alpha=0.3)

@@ -1,0 +1,75 @@
+"""Pictures of tables: a confusion matrix, and which layers each task and each wording of its prompt selects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harmonifuse_espnet.evaluation.plots.png import write_png
+
+LONG = 6  # characters of a label that fit under its column
+
+
+def draw_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]], title: str, path: Path) -> None:
+    """A confusion matrix: rows are the reference; the colour is the share of the row, the number the count."""
+    shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
+    size = 2.2 + 0.75 * len(labels)
+    figure = Figure(figsize=(max(size + 0.8, 5.0), size), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for row, counts in enumerate(confusion):
+        for column, count in enumerate(counts):
+            share = shares[row][column]
+            text = f"{count}\n{100 * share:.0f} %"
+            axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
+    _name_ticks(axes, labels, labels)
+    axes.set(xlabel="answer", ylabel="reference")
+    figure.colorbar(picture, ax=axes, label="share of the reference class", shrink=0.8)
+    write_png(figure, path)
+
+
+def draw_layer_weights(weights: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
+    """Heat maps of the weights over layers.
+
+    Args:
+        weights: What is weighted (``speech encoder``, ``language model``) -> row (a task, or a wording of its prompt)
+            -> weight of each layer.
+        title: Printed on top.
+        path: The PNG to write.
+    """
+    counts = [len(rows) for rows in weights.values()]
+    columns = max(len(layers) for rows in weights.values() for layers in rows.values())
+    longest = max(len(row) for rows in weights.values() for row in rows)
+    width, height = max(6.0, 2.4 + 0.08 * longest + 0.5 * columns), 1.2 + sum(1.1 + 0.4 * count for count in counts)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize="medium")
+    grid = figure.subplots(len(weights), 1, squeeze=False, height_ratios=counts)[:, 0]
+    for axes, (name, rows) in zip(grid, weights.items(), strict=True):
+        _draw_weights(figure, axes, rows)
+        axes.set(title=name, xlabel="layer")
+    write_png(figure, path)
+
+
+def _draw_weights(figure: Figure, axes: Axes, rows: Mapping[str, Sequence[float]]) -> None:
+    values = list(rows.values())
+    highest = max(map(max, values))
+    picture = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=highest, aspect="auto")
+    for row, layers in enumerate(values):
+        for column, weight in enumerate(layers):
+            color = "white" if weight > 0.5 * highest else "black"
+            axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=color, fontsize="small")
+    _name_ticks(axes, [str(layer) for layer in range(1, len(values[0]) + 1)], list(rows))
+    figure.colorbar(picture, ax=axes, label="weight")
+
+
+def _name_ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    axes.set_xticks(range(len(columns)), columns)
+    if max(map(len, columns)) > LONG:
+        axes.tick_params(axis="x", labelrotation=45)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)

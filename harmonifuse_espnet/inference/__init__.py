@@ -1,0 +1,1 @@
+"""A trained model at work: transcripts, label probabilities, CTC, forced alignment, feature extraction."""

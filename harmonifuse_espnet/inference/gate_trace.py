@@ -1,0 +1,120 @@
+"""What the component gate does in one utterance, frame by frame: enough to draw it without the model or the audio."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.audio import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from harmonifuse_espnet.inference.speech2text import Speech2Text
+
+N_MELS = 40
+LOGMEL_SHIFT = 0.02  # seconds from one frame of the spectrogram to the next
+DECIBELS = 10.0 / np.log(10.0)  # of power, in one unit of the natural logarithm
+
+
+@dataclass(frozen=True)
+class GateTrace:
+    """The gate in one utterance; 1 is linguistic, 0 paralinguistic.
+
+    Attributes:
+        utterance: Its id.
+        task: What was asked.
+        prompt: The wording.
+        answer: What the model answered.
+        frame_shift: Seconds from one frame of the encoder to the next.
+        mean: Over the channels, of each frame (T values).
+        low: The 10th percentile over the channels (T values).
+        high: The 90th percentile over the channels (T values).
+        others: The mean when the same speech is asked another task: task -> T values.
+        logmel: Level in whole decibels, frames of mel bins, ``LOGMEL_SHIFT`` apart; empty where the model was given
+            an encoder's layers in place of sound.
+    """
+
+    utterance: str
+    task: str
+    prompt: str
+    answer: str
+    frame_shift: float
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    others: dict[str, list[float]]
+    logmel: list[list[int]]
+
+
+def trace_gate(
+    model: Speech2Text,
+    utterance: str,
+    task: str,
+    speech: np.ndarray,
+    feats_type: str,
+    answer: str,
+    prompt: str | None = None,
+) -> GateTrace | None:
+    """Ask the gate about one utterance, ``speech`` (N,) or (T, features), by a wording or the task's first one.
+
+    Other tasks are asked by their first wording. None for a model without a gate.
+    """
+    asked = {name: prompt if name == task else None for name in model.tasks}
+    examples = {name: model.example(utterance, speech, name, wording) for name, wording in asked.items()}
+    gates = {name: gate for name, example in examples.items() if (gate := model.gate(example)) is not None}
+    if task not in gates:
+        return None
+    low, high = np.percentile(gates[task], (10, 90), axis=1)
+    means = {name: _rounded(gate.mean(1)) for name, gate in gates.items()}
+    return GateTrace(
+        utterance=utterance,
+        task=task,
+        prompt=model.tokenizer.decode(examples[task]["prompt"].tolist()),
+        answer=answer,
+        frame_shift=model.model.frontend.frame_shift,
+        mean=means.pop(task),
+        low=_rounded(low),
+        high=_rounded(high),
+        others=means,
+        logmel=spectrogram(speech, feats_type),
+    )
+
+
+def read_gates(path: Path) -> list[GateTrace]:
+    """What decoding wrote to ``gate.json``, one trace a task; nothing if it is not there: the model has no gate.
+
+    Raises:
+        ValueError: if the file is something else.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [GateTrace(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: not what decode writes ({error}); run stage 7 again") from error
+
+
+def spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:
+    """Mel levels in whole decibels, a frame every ``LOGMEL_SHIFT``: ``speech`` (N,) or (T, features) -> T' x mel bins.
+
+    Empty for ``ssl``, whose dump holds an encoder's layers.
+    """
+    if feats_type == "ssl":
+        return []
+    if feats_type == "fbank":  # 10 ms
+        return np.rint(DECIBELS * speech[::2]).astype(int).tolist()
+    import torch
+
+    from harmonifuse_espnet.data.logmel import LogMel
+
+    logmel = LogMel(N_MELS, hop_length=round(LOGMEL_SHIFT * SAMPLE_RATE))
+    frames = logmel(torch.from_numpy(speech)[None], torch.tensor([len(speech)]))[0][0]
+    return np.rint(DECIBELS * frames.numpy()).astype(int).tolist()
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values]

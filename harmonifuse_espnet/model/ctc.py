@@ -1,0 +1,54 @@
+"""The CTC head over the connector's frames."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CTCHead(nn.Module):
+    """Connectionist temporal classification (Graves et al., 2006) over the connector's frames.
+
+    Index 0 is the blank; token i of the CTC tokenizer is index i + 1.
+    """
+
+    def __init__(self, input_size: int, vocab_size: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(input_size)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(input_size, vocab_size + 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """``frames`` (B, T, V) -> log-probabilities (B, T, W + 1)."""
+        return self.project(self.dropout(self.norm(frames))).log_softmax(-1)
+
+    @staticmethod
+    def loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+        """Mean loss in nats per utterance; an utterance with too few frames for its tokens counts as zero.
+
+        Args:
+            log_probs: (B, T, W + 1).
+            lengths: (B,) in frames.
+            tokens: (B, U) token ids.
+            token_lengths: (B,).
+        """
+        losses = F.ctc_loss(
+            log_probs.float().transpose(0, 1), tokens + 1, lengths, token_lengths, reduction="none", zero_infinity=True
+        )
+        return losses.mean()
+
+    @staticmethod
+    def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
+        """The best path with repeats merged and blanks removed, as token ids.
+
+        Example:
+            >>> path = F.one_hot(torch.tensor([[2, 2, 0, 2, 1]]), 3).float().log()
+            >>> CTCHead.greedy(path, torch.tensor([5]))
+            [[1, 1, 0]]
+        """
+        answers = []
+        for path, length in zip(log_probs.argmax(-1), lengths.tolist(), strict=True):
+            merged = torch.unique_consecutive(path[:length])
+            answers.append([index - 1 for index in merged.tolist() if index > 0])
+        return answers

@@ -1,0 +1,80 @@
+"""Speech encoders: audio or dumped features in, every hidden state out.
+
+All share one interface, with those of ``pretrained_encoder.py`` and ``whisper.py``: ``forward(speech, lengths) ->
+(states, lengths)`` with ``states`` an iterable of L tensors (B, T, D) that may be run through once, and the attributes
+``num_layers`` (L), ``hidden_size`` (D) and ``frame_shift``, the seconds from one of the T frames to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from espnet2.asr.specaug.specaug import SpecAug
+from espnet2.layers.global_mvn import GlobalMVN
+from torch import Tensor, nn
+
+from harmonifuse_espnet.common.masks import length_mask
+from harmonifuse_espnet.data.logmel import LogMel
+from harmonifuse_espnet.model.encoders.conformer_block import ConformerBlock, ConvSubsampling
+
+
+class ConformerEncoder(nn.Module):
+    """Log-mel features and a small Conformer encoder, for training from scratch.
+
+    Args:
+        subsampling: Feature frames of 10 ms to one frame of the encoder, a power of two from 4 on. Frames of 40 ms (4)
+            can hold characters; frames of 80 ms (8) need longer CTC units and half the time.
+        feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
+        feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None for none.
+        specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.
+
+    Example:
+        >>> frontend = ConformerEncoder(n_mels=20, hidden_size=32, num_layers=2, num_heads=2)
+        >>> states, lengths = frontend(torch.randn(1, 16000), torch.tensor([16000]))
+        >>> len(states), states[0].shape, lengths
+        (2, torch.Size([1, 26, 32]), tensor([26]))
+    """
+
+    def __init__(
+        self,
+        n_mels: int = 80,
+        hidden_size: int = 144,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        kernel_size: int = 15,
+        dropout: float = 0.1,
+        subsampling: int = 4,
+        feats_type: str = "raw",
+        feats_stats: str | None = None,
+        specaug: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_layers, self.hidden_size, self.frame_shift = num_layers, hidden_size, 0.01 * subsampling
+        self.logmel = LogMel(n_mels) if feats_type == "raw" else None
+        self.normalize = GlobalMVN(feats_stats) if feats_stats else None
+        self.specaug = SpecAug(**specaug) if specaug else None
+        self.subsampling = ConvSubsampling(n_mels, hidden_size, subsampling)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            [ConformerBlock(hidden_size, num_heads, 2 * hidden_size, kernel_size, dropout) for _ in range(num_layers)]
+        )
+
+    def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames."""
+        # Mel energies span more than bfloat16's eight bits tell apart.
+        with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
+            features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)
+            if self.normalize is not None:
+                features, lengths = self.normalize(features, lengths)
+            if self.specaug is not None and self.training:
+                features, lengths = self.specaug(features, lengths)
+            features = features * length_mask(lengths, features.size(1))[..., None]
+        hidden, lengths = self.subsampling(features, lengths)
+        hidden, mask = self.dropout(hidden), length_mask(lengths, hidden.size(1))
+        states = []
+        for block in self.blocks:
+            hidden = block(hidden, mask)
+            states.append(hidden)
+        return states, lengths

@@ -1,0 +1,107 @@
+"""Configurations with a base: what they come to, how they become options, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmonifuse_espnet.common.config import merge, parse_with_config, read_config
+
+BASE = "max_epoch: 3\noptim_conf: {lr: 0.1, fused: true}\nspeeds: {asr: [0.9, 1.0]}\n"
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A folder conf/ with a base, and a configuration that builds on it in conf/tuning/."""
+    (tmp_path / "conf/tuning").mkdir(parents=True)
+    (tmp_path / "conf/train.yaml").write_text(BASE)
+    (tmp_path / "conf/tuning/low.yaml").write_text("base: ../train.yaml\noptim_conf: {lr: 0.2}\nspeeds: {asr: [1.1]}\n")
+    return tmp_path / "conf"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    made.add_argument("--config")
+    made.add_argument("--max_epoch", type=int, default=1)
+    made.add_argument("--optim_conf", default={})
+    made.add_argument("--speeds", default={})
+    made.add_argument("--gate", type=lambda word: None if word == "none" else word, default="prompt")
+    return made
+
+
+def test_mappings_merge_and_everything_else_replaces(conf: Path) -> None:
+    expected = {"max_epoch": 3, "optim_conf": {"lr": 0.2, "fused": True}, "speeds": {"asr": [1.1]}}
+    assert read_config(conf / "tuning/low.yaml") == expected
+    assert merge({"a": {"b": 1}}, {"a": 2}) == {"a": 2} and merge({"a": 2}, {"a": {"b": 1}}) == {"a": {"b": 1}}
+    base = {"a": {"b": 1}}
+    assert merge(base, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}} and base == {"a": {"b": 1}}
+
+
+def test_a_base_may_have_a_base(conf: Path) -> None:
+    (conf / "tuning/lower.yaml").write_text("base: low.yaml\nmax_epoch: 9\n")
+    assert read_config(conf / "tuning/lower.yaml") == {**read_config(conf / "tuning/low.yaml"), "max_epoch": 9}
+
+
+def test_a_linked_folder_takes_the_base_beside_the_link(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = conf.parent / "other"
+    other.mkdir()
+    (other / "train.yaml").write_text("max_epoch: 7\n")
+    (other / "tuning").symlink_to("../conf/tuning")
+    assert read_config(other / "tuning/low.yaml")["max_epoch"] == 7
+    monkeypatch.chdir(other)
+    assert read_config("tuning/low.yaml")["max_epoch"] == read_config("./tuning/../tuning/low.yaml")["max_epoch"] == 7
+
+
+def test_an_empty_configuration_says_nothing(conf: Path) -> None:
+    (conf / "train.yaml").write_text("# nothing yet\n")
+    assert read_config(conf / "train.yaml") == {}
+    assert read_config(conf / "tuning/low.yaml") == {"optim_conf": {"lr": 0.2}, "speeds": {"asr": [1.1]}}
+
+
+def test_what_cannot_be_read_is_named(conf: Path) -> None:
+    low = conf / "tuning/low.yaml"
+    low.write_text("base: ../absent.yaml\n")
+    with pytest.raises(FileNotFoundError, match=r"conf/absent.yaml: no such configuration, which .*low.yaml names as"):
+        read_config(low)
+    with pytest.raises(FileNotFoundError, match=r"none.yaml: no such configuration; correct the path"):
+        read_config(conf / "none.yaml")
+    low.write_text("base: ../train.yaml\n")
+    (conf / "train.yaml").write_text("base: tuning/low.yaml\n")
+    with pytest.raises(ValueError, match=r"low.yaml: base goes round in a circle: .*low.yaml -> .*train.yaml -> .*low"):
+        read_config(low)
+    (conf / "train.yaml").write_text("- max_epoch: 3\n")
+    with pytest.raises(ValueError, match=r"train.yaml: a configuration must be a mapping of options to values, got \["):
+        read_config(low)
+    (conf / "train.yaml").write_text("max_epoch: [3\n")
+    with pytest.raises(ValueError, match=r"train.yaml: not YAML: "):
+        read_config(low)
+    low.write_text("base: [../train.yaml]\n")
+    with pytest.raises(ValueError, match=r"low.yaml: base must be the path of one configuration, got \['../train.yaml"):
+        read_config(low)
+
+
+def test_options_go_before_the_configuration_and_that_before_defaults(conf: Path) -> None:
+    low = str(conf / "tuning/low.yaml")
+    args = parse_with_config(parser(), ["--config", low])
+    assert (args.config, args.max_epoch, args.optim_conf, args.gate) == (low, 3, {"lr": 0.2, "fused": True}, "prompt")
+    assert parse_with_config(parser(), ["--max_epoch", "5", f"--config={low}"]).max_epoch == 5
+    assert parse_with_config(parser(), ["--max_epoch", "5"]).config is None
+    (conf / "tuning/low.yaml").write_text("gate: none\n")
+    assert parse_with_config(parser(), ["--config", low]).gate is None  # as typed on the command line
+
+
+def test_a_key_that_is_no_option_is_named_with_its_file(conf: Path) -> None:
+    (conf / "train.yaml").write_text("max_epochs: 3\n")
+    with pytest.raises(ValueError, match=r"tuning/low.yaml: no such options: max_epochs; --help lists"):
+        parse_with_config(parser(), ["--config", str(conf / "tuning/low.yaml")])
+
+
+def test_reading_a_configuration_loads_neither_espnet_nor_torch() -> None:
+    command = "import sys, harmonifuse_espnet.common.config; sys.exit({'torch', 'espnet2'} & set(sys.modules) != set())"
+    root = str(Path(__file__).resolve().parents[1])
+    assert subprocess.run([sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": root}).returncode == 0

@@ -1,0 +1,171 @@
+"""Claims about tokenizers: nothing is lost, labels are one token, and both kinds behave alike."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harmonifuse_espnet.data.tasks import build_tasks
+from harmonifuse_espnet.data.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, load_tokenizer
+from harmonifuse_espnet.data.tokenizer_training import check_labels, check_round_trip, train_sentencepiece
+
+TEXTS = ["TRANSCRIBE THE SPEECH", "ONE TWO THREE", "I'M NOT ANGRY", "HE WAS VERY SAD", "AN ANGRY MAN", "HANGRY BOYS"]
+LABELS = ["ANGRY", "HAPPY", "VERY SAD", "SAD"]
+
+
+def save_sentencepiece(folder: Path, model_type: str = "unigram", vocab_size: int = 60) -> Path:
+    folder.mkdir()
+    (folder / "bpe.model").write_bytes(train_sentencepiece(TEXTS, LABELS, vocab_size, model_type))
+    return folder
+
+
+def save_hugging_face(folder: Path, **special: str) -> Path:
+    """A byte-level BPE tokenizer without merges."""
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*special.values(), *alphabet])}
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=inner, **special).save_pretrained(folder)
+    return folder
+
+
+def save_with_eos(folder: Path) -> Path:
+    return save_hugging_face(folder, eos_token="<|end|>")
+
+
+@pytest.mark.parametrize("make", [save_sentencepiece, save_with_eos])
+def test_both_kinds_load_and_round_trip(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    tokenizer = load_tokenizer(make(tmp_path / "my tokenizer"))
+    check_round_trip(tokenizer, [*TEXTS, *LABELS, "", "A  B", " A"])
+    ids = tokenizer.encode("ONE TWO")
+    assert all(0 <= i < tokenizer.vocab_size for i in ids)
+    assert tokenizer.bos_id not in ids and tokenizer.eos_id not in ids
+    assert tokenizer.decode([*ids, tokenizer.eos_id, tokenizer.pad_id]) == "ONE TWO"
+    assert pickle.loads(pickle.dumps(tokenizer)).encode("ONE TWO") == ids  # data loader workers get a copy
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_a_label_is_one_token_with_a_fixed_id(tmp_path: Path, model_type: str) -> None:
+    tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t", model_type))
+    assert [tokenizer.encode(label) for label in LABELS] == [[4], [5], [6], [7]]
+    assert [tokenizer.decode([i]) for i in (4, 5, 6, 7)] == LABELS
+    assert (tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_a_label_in_a_transcript_keeps_its_blanks_and_leaves_longer_words_alone(
+    tmp_path: Path, model_type: str
+) -> None:
+    tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t", model_type))
+    check_round_trip(tokenizer, ["AN ANGRY MAN WAS VERY SAD", "HANGRY", "ANGRY ANGRY", "SADNESS", "VERY SADNESS"])
+    assert 4 in tokenizer.encode("AN ANGRY MAN") and 4 not in tokenizer.encode("HANGRY")
+
+
+def test_training_is_repeatable() -> None:
+    assert train_sentencepiece(TEXTS, LABELS, 60, "unigram") == train_sentencepiece(TEXTS, LABELS, 60, "unigram")
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
+def test_a_small_corpus_gives_a_small_vocabulary(tmp_path: Path, model_type: str) -> None:
+    tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t", model_type, 5000))
+    assert 20 < tokenizer.vocab_size < 200
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_the_smallest_vocabulary_that_is_asked_for_works(model_type: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"--vocab_size 5 is too small: \d+ characters, a blank, 4 labels .* need (\d+)"
+    ) as e:
+        train_sentencepiece(TEXTS, LABELS, 5, model_type)
+    needed = int(str(e.value).split("need ")[1].split(";")[0])
+    assert train_sentencepiece(TEXTS, LABELS, needed, model_type)
+
+
+def test_text_is_not_normalised(tmp_path: Path) -> None:
+    texts = ["\u017bÓ\u0141W ﬁn ½ \u00e9 e\u0301", "a,b"]
+    (tmp_path / "bpe.model").write_bytes(train_sentencepiece(texts, ["a,b"], 60, "unigram"))
+    check_round_trip(load_tokenizer(tmp_path), texts)
+
+
+def test_a_long_text_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "bpe.model").write_bytes(train_sentencepiece(["A B", "C D " * 3000], [], 60, "unigram"))
+    assert 0 not in load_tokenizer(tmp_path).encode("C D")
+
+
+def test_a_reserved_character_is_named() -> None:
+    with pytest.raises(ValueError, match="'A\u2581B' has the character '\u2581': it stands for a blank"):
+        train_sentencepiece(["A\u2581B"], [], 60, "unigram")
+
+
+def test_a_text_that_changes_is_named(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t"))
+    with pytest.raises(ValueError, match="the tokenizer turns '5 MEN' into"):
+        check_round_trip(tokenizer, ["5 MEN"])
+
+
+def test_labels_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t"))
+    table = {"count": {"answer": "label", "labels": {"x": "5", "y": "6"}, "prompts": ["HOW MANY"]}}
+    with pytest.raises(
+        ValueError, match=r"task 'count': labels 'x' and 'y' are the same tokens \[.*\]; reword|in .*; reword"
+    ):
+        check_labels(tokenizer, build_tasks(table))
+    empty = {"count": {"answer": "label", "labels": {"x": "", "y": "ONE"}, "prompts": ["HOW MANY"]}}
+    with pytest.raises(ValueError, match=r"task 'count': label 'x' \(''\) has no tokens in .*; reword it"):
+        check_labels(tokenizer, build_tasks(empty))
+
+
+def test_a_model_file_loads_like_its_folder(tmp_path: Path) -> None:
+    folder = save_sentencepiece(tmp_path / "t")
+    by_file, by_folder = load_tokenizer(folder / "bpe.model"), load_tokenizer(folder)
+    assert by_file.encode("ONE") == by_folder.encode("ONE") and by_file.name == str(folder / "bpe.model")
+    assert isinstance(by_file, SentencePieceTokenizer) and len(by_file) == by_file.vocab_size
+
+
+def test_without_bos_and_pad_eos_serves(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(save_with_eos(tmp_path / "t"))
+    assert isinstance(tokenizer, HuggingFaceTokenizer)
+    assert tokenizer.bos_id == tokenizer.pad_id == tokenizer.eos_id == 0 and tokenizer.vocab_size == 257
+    whole = load_tokenizer(save_hugging_face(tmp_path / "w", bos_token="<s>", eos_token="</s>", pad_token="<pad>"))
+    assert (whole.bos_id, whole.eos_id, whole.pad_id) == (0, 1, 2)
+
+
+def test_a_tokenizer_without_eos_is_refused(tmp_path: Path) -> None:
+    folder = save_hugging_face(tmp_path / "t", bos_token="<s>")
+    with pytest.raises(ValueError, match="has no eos token, which ends every answer"):
+        load_tokenizer(folder)
+
+
+def test_nothing_where_the_tokenizer_should_be_names_the_stage(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone", tmp_path / "gone.model", tmp_path):
+        with pytest.raises(FileNotFoundError, match=rf"{path}.*train_tokenizer \(stage 4\) makes it"):
+            load_tokenizer(path)
+    with pytest.raises(FileNotFoundError, match="no tokenizer here"):
+        load_tokenizer("data/token_list/unigram_100")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bpe.model").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"bpe\.model: not a sentencepiece model"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def refuse(name: str) -> None:
+        raise OSError(f"{name} is not a local folder\nand more\nlines")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(
+        OSError, match=r"nobody/nothing: neither a tokenizer's folder nor one of the Hugging Face hub"
+    ) as e:
+        load_tokenizer("nobody/nothing")
+    assert "\n" not in str(e.value)

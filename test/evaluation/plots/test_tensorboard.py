@@ -1,0 +1,47 @@
+"""The experiment's TensorBoard folder: curves are read, pictures are added beside them."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import write_events
+
+from harmonifuse_espnet.evaluation.plots import read_curves, replace_figures
+from harmonifuse_espnet.evaluation.plots.png import write_png
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What ESPnet left after two epochs of 100 steps."""
+    loss = [(50, 9.0), (100, 5.0), (100, 4.0), (150, 3.0), (200, 2.0)]
+    write_events(tmp_path / "train", {"loss_asr": loss, "acc_asr": [(100, 0.5), (200, float("nan"))]})
+    write_events(tmp_path / "valid", {"loss_asr": [(100, 4.5), (200, 2.5)], "acc_asr": [(200, 0.75)]})
+    return tmp_path
+
+
+def test_curves_are_epoch_ends_the_last_value_counts_and_nan_is_left_out(folder: Path) -> None:
+    assert read_curves(folder) == {
+        "train": {"loss_asr": {100: 4.0, 200: 2.0}, "acc_asr": {100: 0.5}},
+        "valid": {"loss_asr": {100: 4.5, 200: 2.5}, "acc_asr": {200: 0.75}},
+    }
+
+
+def test_pictures_replace_the_ones_before_and_leave_the_curves(folder: Path) -> None:
+    before = read_curves(folder)
+    events = {path: path.read_bytes() for path in folder.glob("*/events*")}
+    path = folder.parent / "a.png"
+    for size, caption in ((1.0, "an old one"), (2.0, "gate over time of decode_a/test-1")):
+        write_png(Figure(figsize=(size, 1.0)), path)
+        replace_figures(folder, [(caption, path)])
+    assert len(list((folder / "pictures").iterdir())) == 1
+    found = EventAccumulator(str(folder / "pictures")).Reload()
+    assert found.Tags()["images"] == ["gate over time of decode_a/test-1"]
+    (image,) = found.Images("gate over time of decode_a/test-1")
+    np.testing.assert_array_equal(imread(BytesIO(image.encoded_image_string)), imread(path))
+    assert read_curves(folder) == before and events == {path: path.read_bytes() for path in events}
