@@ -1,6 +1,6 @@
-"""A recipe whose run.sh trains nothing: it leaves what the stages would leave, and writes down how it was called.
+"""A recipe whose run.sh trains nothing: it creates the files of each stage, and records its calls.
 
-Answers come from ``answers/<run>/<test set>/utterances.jsonl``; ``FAIL`` is ``<run>:<stage>`` of a call to fail.
+The scores are copied from ``scores/<run>/<test set>``; ``FAIL`` is ``<run>:<stage>`` of a call that fails.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ case $stage in
         for name in $test_sets; do
             folder=$exp/decode_$inference_tag/$name
             mkdir -p "$folder"
-            cp answers/"${tag##*/}/$name"/* "$folder"
+            cp scores/"${tag##*/}/$name"/* "$folder"
         done
         touch "$results" ;;
 esac
 """
 ABLATION = {
-    "about": "Runs that were never made.",
+    "about": "Runs of a test.",
     "reference": "ours",
     "baselines": ["asr_only", "naive"],
     "test_sets": ["test_asr", "test_ser"],
@@ -51,11 +51,11 @@ ABLATION = {
         "ours": {"config": "conf/train.yaml", "seeds": 2, "title": "Ours"},
         "asr_only": {"config": "conf/asr_only.yaml", "test_sets": ["test_asr", "dev_asr"]},
         "naive": {"config": "conf/naive.yaml", "seeds": 2, "title": "naive multi-task"},
-        "same": {"config": "conf/same.yaml", "title": "the same again"},
+        "same": {"config": "conf/same.yaml", "title": "a repetition"},
     },
 }
-# run -> errors in each of 40 utterances of ten words, and right labels in each of 40 of two classes
-ANSWERS = {
+# run -> errors in each of 40 utterances of ten words, and correct labels in each of 40 of two classes
+SCORES = {
     "ours_seed1": ([1, 0] * 20, [1, 1, 1, 0] * 10),
     "ours_seed2": ([1, 0, 0, 1] * 10, [1, 1, 0, 1] * 10),
     "asr_only_seed1": ([1] * 40, None),
@@ -76,8 +76,8 @@ def make_recipe(folder: Path) -> Path:
     for name in ("asr_only", "naive", "same"):
         write_config(folder, name, {"base": "train.yaml", "layer_weights": name})
     write_checkpoint(folder / "checkpoint.pth")
-    for run, (errors, right) in ANSWERS.items():
-        write_answers(folder / "answers" / run, errors, right)
+    for run, (errors, correct) in SCORES.items():
+        write_scores(folder / "scores" / run, errors, correct)
     return folder
 
 
@@ -87,23 +87,23 @@ def write_config(folder: Path, name: str, content: Mapping[str, object]) -> None
 
 
 def write_checkpoint(path: Path, epochs: int = 2) -> None:
-    """A checkpoint after epochs of 90 s of training and 30 s of validation."""
+    """Write a checkpoint after epochs of 90 s of training and 30 s of validation."""
     epoch = {"train": {"time": timedelta(seconds=90), "total_count": 10}, "valid": {"time": timedelta(seconds=30)}}
     torch.save({"reporter": {"stats": dict.fromkeys(range(1, epochs + 1), epoch)}}, path)
 
 
-def write_answers(folder: Path, errors: Sequence[int], right: Sequence[int] | None) -> None:
-    """What decoding and scoring leave: ten words an utterance, labels ``ang`` and ``sad`` in turn."""
+def write_scores(folder: Path, errors: Sequence[int], correct: Sequence[int] | None) -> None:
+    """Write the files of decoding and scoring: ten words in each utterance, labels ``ang`` and ``sad``."""
     asr = [
         {"id": f"a{index:02}", "task": "asr", "kind": "llm", "errors": n, "words": 10} for index, n in enumerate(errors)
     ]
     scores = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
     _write_set(folder / "test_asr", asr, {"asr": {"answer": "text", "utterances": 1, "scores": {"llm": scores}}})
-    if right is not None:
-        labels = ["ang", "ang", "sad", "sad"] * (len(right) // 4)
+    if correct is not None:
+        labels = ["ang", "ang", "sad", "sad"] * (len(correct) // 4)
         ser = [
-            {"id": f"s{index:02}", "task": "ser", "kind": "llm", "label": label, "right": bool(good)}
-            for index, (label, good) in enumerate(zip(labels, right, strict=True))
+            {"id": f"s{index:02}", "task": "ser", "kind": "llm", "label": label, "correct": bool(is_correct)}
+            for index, (label, is_correct) in enumerate(zip(labels, correct, strict=True))
         ]
         scores = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])
         _write_set(folder / "test_ser", ser, {"ser": {"answer": "label", "utterances": 2, "scores": {"llm": scores}}})
@@ -113,5 +113,5 @@ def _write_set(folder: Path, entries: Sequence[Mapping[str, object]], tasks: Map
     folder.mkdir(parents=True)
     (folder / "utterances.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     (folder / "score.json").write_text(json.dumps({"test_set": folder.name, "utterances": 1, "tasks": tasks}))
-    (folder / "selection.json").write_text(json.dumps({"parameters": 1000, "trained_parameters": 900, "tasks": {}}))
-    (folder / "speed.json").write_text(json.dumps({"audio_seconds": 50.0, "seconds": 10.0, "rtf": 0.2}))
+    counts = {"parameters": 1000, "trained_parameters": 900, "tasks": {}}
+    (folder / "run.json").write_text(json.dumps({**counts, "audio_seconds": 50.0, "seconds": 10.0, "rtf": 0.2}))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# name -> fields of its config.json, and its parameters in millions (of the model that the recipes load)
+# name -> fields of config.json, and millions of parameters of the model that the recipes load
 PUBLISHED: dict[str, tuple[dict[str, Any], float]] = {
     "microsoft/wavlm-large": (
         {
@@ -38,7 +38,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], float]] = {
 
 
 def write_hub_cache(folder: Path) -> None:
-    """A cache of the hub with the published configurations and no weights."""
+    """Write a cache of the Hugging Face Hub with the published configurations and without weights."""
     for name, (fields, _) in PUBLISHED.items():
         model = folder / f"models--{name.replace('/', '--')}"
         snapshot = model / "snapshots" / "0"

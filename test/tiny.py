@@ -10,9 +10,10 @@ import numpy as np
 import soundfile
 import torch
 import yaml
-from stand_ins import models
-from torch import Tensor, nn
+from synthetic import models
+from torch import nn
 
+from harmonifuse_espnet.data.batch import SpeechBatch, Targets, collate
 from harmonifuse_espnet.data.datadir import Utterance, write_datadir
 from harmonifuse_espnet.data.tasks import build_tasks
 from harmonifuse_espnet.data.tokenizer_training import train_sentencepiece
@@ -48,7 +49,7 @@ QWEN2: dict[str, Any] = {
     "tie_word_embeddings": False,
 }
 LLAMA = {**QWEN2, "model_type": "llama"}
-CHAT = (  # in the manner of ChatML and Llama 3: a default system message, today's date, trimmed messages
+CHAT = (  # as ChatML and Llama 3: a default system message, the current date, messages without outer spaces
     "{{ '<|turn|>system\nBE BRIEF ' + strftime_now('%Y') + '<|end|>' }}"
     "{% for m in messages %}{{ '<|turn|>' + m['role'] + '\n' + m['content'] | trim + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}"
@@ -73,7 +74,7 @@ ENCODER: dict[str, Any] = {
 
 
 def encoder_config(model_type: str = "wavlm") -> dict[str, Any]:
-    """Fields of a tiny self-supervised encoder in the style of the large models: layer norm, 320 samples a frame."""
+    """Return the config of a tiny self-supervised encoder like the large models: layer norm, 320 samples a frame."""
     return {"model_type": model_type, **ENCODER}
 
 
@@ -85,7 +86,7 @@ def save_encoder(folder: Path, model_type: str = "wavlm") -> str:
 def save_llm(
     folder: Path, config: Mapping[str, Any] = QWEN2, vocab_size: int = 300, chat_template: str | None = None
 ) -> str:
-    """Write a random language model with a tokenizer of single bytes, and return its folder.
+    """Write a random language model with a tokenizer of bytes, and return its folder.
 
     Ids: 0 <eos>, 1 to 256 the bytes; with a chat template 257 <|turn|> and 258 <|end|>.
     """
@@ -102,7 +103,7 @@ def build_model(
     output: type[LabelOutput] = TextOutput,
     **options: Any,
 ) -> HarmoniFuseModel:
-    """A random model for ``TABLE``, in eval mode; ``options`` are the model's own."""
+    """Build a random model for ``TABLE``, in eval mode; ``options`` are arguments of ``HarmoniFuseModel``."""
     torch.manual_seed(seed)
     frontend = frontend or ConformerEncoder(**LOGMEL)
     llm = LanguageModel(**(decoder or {"vocab_size": VOCAB, "config": QWEN2}))
@@ -121,7 +122,7 @@ def build_model(
         label_output=output([0, len(TABLE["ser"]["labels"])], width),
         **{"opening_ids": [1], **options},
     )
-    if last_bias < 10.0:  # far from the start, where prompts differ and the head is sharp
+    if last_bias < 10.0:  # far from the initialisation: weights differ between prompts, token probabilities are sharp
         with torch.no_grad():
             fusion.weights.mlp[-1].weight.normal_(std=0.3)
             layer_weights.weight.normal_()
@@ -130,50 +131,77 @@ def build_model(
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
-    """Samples (N,) that no two seeds share."""
+    """Return N samples of a tone with noise, different for each seed."""
     random = np.random.default_rng(seed)
     tone = np.sin(2 * np.pi * (150 + 50 * seed) * np.arange(samples) / 16000)
     return (0.2 * tone + 0.1 * random.standard_normal(samples)).clip(-1, 1).astype(np.float32)
 
 
-def pad(rows: Sequence[Any], name: str) -> dict[str, Tensor]:
-    """Rows of different length -> ``name`` and ``name_lengths``."""
-    tensors = [torch.as_tensor(row) for row in rows]
-    padded = nn.utils.rnn.pad_sequence(tensors, batch_first=True)
-    return {name: padded, f"{name}_lengths": torch.tensor([len(row) for row in rows])}
-
-
-def batch(tasks: Sequence[int] = (0, 0, 1), seconds: Sequence[float] = (0.5, 0.8, 0.61)) -> dict[str, Tensor]:
-    """A batch for :func:`build_model`: each utterance its own length, prompt and answer; task 1 answers by label."""
+def arrays(tasks: Sequence[int] = (0, 0, 1), seconds: Sequence[float] = (0.5, 0.8, 0.61)) -> list[dict[str, Any]]:
+    """Make preprocessed utterances for :func:`build_model`, with different prompts and targets; task 1 has labels."""
     prompts = [[5, 6, 7], [8, 9], [10, 11, 12, 13]]
-    answers = [[4, 5, 6, 7, EOS], [8, 5, EOS], [9, EOS]]
-    rows = [number % 3 for number in range(len(tasks))]
-    made = pad([noise(round(16000 * length), seed) for seed, length in enumerate(seconds)], "speech")
-    made |= pad([prompts[row] for row in rows], "prompt")
-    made |= pad([answers[row] for row in rows], "text")
-    made |= pad([answers[row][:-1] if task == 0 else [] for row, task in zip(rows, tasks, strict=True)], "ctc_text")
-    made["ctc_text"] = made["ctc_text"].long()
-    labels = [row if task == 1 else -1 for row, task in zip(rows, tasks, strict=True)]
-    return made | pad([[task] for task in tasks], "task") | pad([[label] for label in labels], "label")
+    targets = [[4, 5, 6, 7, EOS], [8, 5, EOS], [9, EOS]]
+    examples = []
+    for number, (task, length) in enumerate(zip(tasks, seconds, strict=False)):
+        row = number % 3
+        examples.append(
+            {
+                "speech": noise(round(16000 * length), number),
+                "prompt": np.array(prompts[row]),
+                "text": np.array(targets[row]),
+                "ctc_text": np.array(targets[row][:-1] if task == 0 else [], dtype=np.int64),
+                "task": np.array([task]),
+                "label": np.array([row if task == 1 else -1]),
+            }
+        )
+    return examples
 
 
-def row_of(whole: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
-    """One utterance of a batch, without padding."""
-    names = [name for name in whole if not name.endswith("_lengths")]
-    lengths = {name: int(whole[f"{name}_lengths"][row]) for name in names}
-    one = {name: whole[name][row : row + 1, : lengths[name]] for name in names}
-    return {**one, **{f"{name}_lengths": torch.tensor([length]) for name, length in lengths.items()}}
+def collated(examples: Sequence[Mapping[str, Any]]) -> SpeechBatch:
+    """Make a batch of preprocessed utterances."""
+    return collate([(str(row), example) for row, example in enumerate(examples)])[1]["batch"]
 
 
-def encode(model: HarmoniFuseModel, data: Mapping[str, Tensor]) -> EncoderOutput:
-    """What the model is about to read for a batch."""
-    names = ("speech", "speech_lengths", "prompt", "prompt_lengths")
+def batch(tasks: Sequence[int] = (0, 0, 1), seconds: Sequence[float] = (0.5, 0.8, 0.61)) -> SpeechBatch:
+    """Make a batch for :func:`build_model`, of :func:`arrays`."""
+    return collated(arrays(tasks, seconds))
+
+
+def rows_of(task: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Return the rows of each task in a batch whose utterances have these tasks."""
+    return {
+        index: torch.tensor([row for row, other in enumerate(task) if other == index]) for index in sorted(set(task))
+    }
+
+
+def targets_of(data: SpeechBatch) -> Targets:
+    """Return the targets of a batch, which must have them."""
+    assert data.targets is not None
+    return data.targets
+
+
+def row_of(whole: SpeechBatch, row: int) -> SpeechBatch:
+    """Return one utterance of a batch as a batch without padding."""
+    one = whole.select([row])
+    trimmed: dict[str, Any] = {
+        "speech": one.speech[:, : int(one.speech_lengths)],
+        "prompt": one.prompt[:, : int(one.prompt_lengths)],
+    }
+    if one.targets is not None:
+        tokens = one.targets.tokens[:, : int(one.targets.lengths)]
+        ctc_tokens = one.targets.ctc_tokens[:, : int(one.targets.ctc_lengths)]
+        trimmed["targets"] = one.targets._replace(tokens=tokens, ctc_tokens=ctc_tokens)
+    return one._replace(**trimmed)
+
+
+def encode(model: HarmoniFuseModel, data: SpeechBatch) -> EncoderOutput:
+    """Encode a batch without gradients."""
     with torch.no_grad():
-        return model.encode(*[data[name] for name in names], data["task"].view(-1))
+        return model.encode(data)
 
 
 def write_tokenizer(folder: Path, table: Mapping[str, Any]) -> str:
-    """Train a tokenizer of characters whose labels are one token each, and return its folder."""
+    """Train a character tokenizer in which each label is one token, and return its folder."""
     tasks = build_tasks(table)
     labels = [words for task in tasks.values() for words in task.labels.values()]
     prompts = [prompt for task in tasks.values() for prompt in task.prompts]
@@ -182,22 +210,22 @@ def write_tokenizer(folder: Path, table: Mapping[str, Any]) -> str:
     return str(folder)
 
 
-def write_dump(folder: Path, answers: Mapping[str, tuple[str, str]], start: int = 0) -> Path:
-    """Write a dump folder of stage 2: utterance -> (task, answer), each a different sound of about half a second."""
+def write_dump(folder: Path, texts: Mapping[str, tuple[str, str]], start: int = 0) -> Path:
+    """Write a dump folder of stage 2 for utterance -> (task, text), with half a second of different audio each."""
     folder.mkdir(parents=True, exist_ok=True)
     lengths = {}
-    for seed, key in enumerate(answers, start=start):
+    for seed, key in enumerate(texts, start=start):
         samples = noise(6000 + 400 * (seed % 7), seed)
         soundfile.write(folder / f"{key}.flac", samples, 16000)
         lengths[key] = len(samples)
-    rows = [Utterance(key, str(folder / f"{key}.flac"), text, "spk", task) for key, (task, text) in answers.items()]
+    rows = [Utterance(key, str(folder / f"{key}.flac"), text, "spk", task) for key, (task, text) in texts.items()]
     write_datadir(folder, rows)
     (folder / "utt2num_samples").write_text("".join(f"{key} {lengths[key]}\n" for key in sorted(lengths)))
     return folder
 
 
 def write_events(folder: Path, values: Mapping[str, Sequence[tuple[int, float]]]) -> None:
-    """A TensorBoard folder: tag -> (step, value) in the order in which they were written."""
+    """Write a TensorBoard folder: tag -> (step, value), in this order."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -210,18 +238,18 @@ def write_events(folder: Path, values: Mapping[str, Sequence[tuple[int, float]]]
     writer.close()
 
 
-def answers_for(table: Mapping[str, Any], count: int, prefix: str) -> dict[str, tuple[str, str]]:
-    """``count`` utterances of each task of a table, with answers that it knows."""
+def make_texts(table: Mapping[str, Any], count: int, prefix: str) -> dict[str, tuple[str, str]]:
+    """Return utterance -> (task, text) for ``count`` utterances of each task of a table."""
     words = ["ONE", "TWO", "THREE FOUR", "ONE TWO"]
-    answers = {}
+    texts = {}
     for name, task in table.items():
         choices = list(task["labels"]) if task["answer"] == "label" else words
-        answers |= {f"{prefix}_{name}_{turn}": (name, choices[turn % len(choices)]) for turn in range(count)}
-    return answers
+        texts |= {f"{prefix}_{name}_{number}": (name, choices[number % len(choices)]) for number in range(count)}
+    return texts
 
 
 def dump_layers(data_dir: Path, out_dir: Path, encoder: str) -> None:
-    """Run stage 3 in this process: every layer of an encoder."""
+    """Run stage 3 in this process: dump every layer of an encoder."""
     from harmonifuse_espnet.bin.extract_features import main
 
     config = data_dir / "feats.yaml"
@@ -233,10 +261,10 @@ class Recipe:
     """A folder with a table of tasks, a tokenizer, dumps and statistics, ready for stage 6.
 
     Args:
-        folder: Where everything goes.
-        table: Of tasks.
-        tokenizer: A tokenizer's folder; a new one of characters if None.
-        encoder: A self-supervised encoder's folder, whose layers stage 3 dumps to ``ssl/``; the waveform if None.
+        folder: Folder to write to.
+        table: Table of tasks.
+        tokenizer: Folder of a tokenizer; None to train one of characters.
+        encoder: Folder of a self-supervised encoder whose layers stage 3 dumps to ``ssl/``; None to train on audio.
     """
 
     def __init__(
@@ -254,7 +282,7 @@ class Recipe:
         self.tasks.write_text(yaml.safe_dump(dict(table), sort_keys=False))
         self.tokenizer = tokenizer or write_tokenizer(folder / "tokens", table)
         for name, count, start in (("train", 6, 0), ("valid", 2, 40), ("test", 3, 60)):
-            write_dump(folder / name, answers_for(table, count, name), start)
+            write_dump(folder / name, make_texts(table, count, name), start)
             if encoder:
                 dump_layers(folder / name, self.data / name, encoder)
             options = ["--data_dir", str(self.data / name), "--out_dir", str(folder / "stats" / name)]
@@ -262,7 +290,7 @@ class Recipe:
             main([*options, "--tokenizer", self.tokenizer, "--tasks", str(self.tasks)])
 
     def train_command(self, experiment: str, config: Mapping[str, Any] | None = None, **options: Any) -> list[str]:
-        """Arguments of stage 6; ``config`` replaces entries of a tiny configuration, ``options`` are added."""
+        """Return arguments of stage 6; ``config`` replaces entries of a tiny configuration, ``options`` are added."""
         defaults: dict[str, Any] = {
             "frontend_conf": LOGMEL,
             "decoder_conf": {"config": QWEN2},

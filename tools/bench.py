@@ -1,4 +1,4 @@
-"""Benchmarks of harmonifuse_espnet, each beside what is usually done instead, in the same run."""
+"""Benchmarks of harmonifuse_espnet, each compared with the usual implementation in the same run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BENCHMARKS = [
 
 
 def main() -> None:
-    """Run the benchmark that the command line names."""
+    """Run the benchmark named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = parser.add_subparsers(metavar="NAME", required=True)
     for module in BENCHMARKS:

@@ -1,6 +1,6 @@
-"""Print what is installed, a line each, and fail with the remedy where something needed is missing or out of range.
+"""Print the installed versions, one a line; exit with an error if a requirement is missing or out of range.
 
-The ranges are read from setup.py, which is their only home.
+The requirements are read from setup.py.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LISTS = ("INSTALL", "DEMO", "DEV")
 
 
 def requirements(setup_py: Path) -> Iterator[str]:
-    """The requirement strings in setup.py's lists, without running it."""
+    """Return the requirement strings in setup.py's lists, without running it."""
     for node in ast.parse(setup_py.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.List) and ast.unparse(node.targets[0]) in LISTS:
             yield from (item.value for item in node.value.elts if isinstance(item, ast.Constant))
 
 
 def check(requirement_text: str) -> tuple[bool, str]:
-    """Whether a requirement is met, and the line that says so."""
+    """Return whether a requirement is met, and a line that describes it."""
     from packaging.requirements import Requirement
 
     requirement = Requirement(requirement_text)
@@ -40,7 +40,7 @@ def check(requirement_text: str) -> tuple[bool, str]:
 
 
 def gpu() -> str:
-    """The GPUs that torch sees, or why there are none."""
+    """Return the names of the GPUs, or why there are none."""
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -50,7 +50,7 @@ def gpu() -> str:
 
 
 def main() -> None:
-    """Print the report; exit with 1 and the command that repairs it where something is wrong."""
+    """Print the report; exit with status 1 and the command to install what is missing."""
     lines = [(sys.version_info >= (3, 10), f"{'Python':<18} {platform.python_version()} ({sys.executable})")]
     try:
         lines += [check(text) for text in requirements(TOOLS.parent / "setup.py")]

@@ -1,6 +1,6 @@
 """Print the key of an environment: a hash of setup.py, constraints.txt, the Python version and the machine.
 
-Runs on any Python, so that an old one is told what is wrong.
+Runs on any version of Python, so that an old one gets an error message rather than a syntax error.
 """
 
 import hashlib

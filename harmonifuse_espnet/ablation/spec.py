@@ -1,13 +1,15 @@
-"""An ablation, as ``conf/ablation.yaml`` describes it: variants of one training, and what they are compared with.
+"""Specification of an ablation, ``conf/ablation.yaml``: variants of one training, and what they are compared with.
 
-about: What is compared here.   # if there is more to say of it in RESULTS.md than the table does
-reference: harmonifuse          # every variant is compared with this one
-baselines: [asr_only, naive]    # the others change a part of the reference
-test_sets: [test_an4, test_crema_d]
-decode: [conf/decode.yaml]
-variants:
-  harmonifuse: {config: conf/train.yaml, seeds: 3, title: HarmoniFuse}
-  asr_only: {config: conf/tuning/asr_only.yaml, seeds: 3, test_sets: [test_an4]}
+Example::
+
+    about: Text for RESULTS.md.     # optional
+    reference: harmonifuse          # every variant is compared with this one
+    baselines: [asr_only, naive]    # the other variants change one part of the reference
+    test_sets: [test_an4, test_crema_d]
+    decode: [conf/decode.yaml]
+    variants:
+      harmonifuse: {config: conf/train.yaml, seeds: 3, title: HarmoniFuse}
+      asr_only: {config: conf/tuning/asr_only.yaml, seeds: 3, test_sets: [test_an4]}
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import Any
 
 from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.experiment import DecodeDir, Experiment
 
-MODEL = "valid.acc.ave.pth"  # the model that decodes
+MODEL = "valid.acc.ave.pth"  # model file to decode with
 KEYS = {"reference", "baselines", "test_sets", "decode", "variants"}
 VARIANT_KEYS = {"config", "seeds", "title", "test_sets"}
 
@@ -30,11 +33,11 @@ class Variant:
     """One training configuration.
 
     Attributes:
-        name: Its runs are ``<name>_seed<k>``.
-        config: Its training configuration.
-        seeds: How many trainings, with the seeds 1, 2, ...
-        title: Its name in tables.
-        test_sets: What it is tested on.
+        name: Name; its runs are called ``<name>_seed<k>``.
+        config: Training configuration.
+        seeds: Number of trainings, with the seeds 1, 2, ...
+        title: Name in tables.
+        test_sets: Test sets.
     """
 
     name: str
@@ -46,7 +49,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a variant, its answers and scores, in ``exp_dir``."""
+    """One training of a variant with its decoded and scored test sets, in ``exp_dir``."""
 
     variant: Variant
     seed: int
@@ -54,17 +57,22 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What it is called on the terminal."""
+        """Name on the terminal."""
         return f"{self.variant.name} seed {self.seed}"
 
-    def answers(self, decode: Path, test_set: str) -> Path:
-        """The folder of a test set's answers, decoded with a configuration."""
-        return self.exp_dir / f"decode_{decode_tag(decode)}" / test_set
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment folder."""
+        return Experiment(self.exp_dir)
+
+    def decode_dir(self, decode: Path, test_set: str) -> DecodeDir:
+        """Return the folder of a test set that is decoded with a configuration."""
+        return self.experiment.decode_dir(decode_tag(decode), test_set)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """All of it; see the module."""
+    """An ablation; the attributes are the keys of ``conf/ablation.yaml``."""
 
     reference: Variant
     baselines: tuple[Variant, ...]
@@ -74,7 +82,7 @@ class Ablation:
     about: str = ""
 
     def runs(self, expdir: Path) -> list[Run]:
-        """All runs, first seeds first, so that a table of what is there compares like with like."""
+        """Return all runs, sorted by seed, so that unfinished tables compare variants with equal numbers of seeds."""
         most = max(variant.seeds for variant in self.variants)
         return [
             Run(variant, seed, expdir / f"{variant.name}_seed{seed}")
@@ -83,34 +91,47 @@ class Ablation:
             if seed <= variant.seeds
         ]
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Check names of variants.
+
+        Raises:
+            InputError: if a name is unknown.
+        """
+        known = [variant.name for variant in self.variants]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(f"--variants: unknown variant '{unknown[0]}'; known are {', '.join(known)}")
+
 
 def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None = None) -> Ablation:
-    """Read ``conf/ablation.yaml``, which may have a ``base``; configurations in it are seen from the recipe's folder.
+    """Read ``conf/ablation.yaml``, which may have a ``base``. Paths in it are relative to the working directory.
 
-    What is no baseline, and configured as the reference is, is left out: a part that the reference has already.
+    A variant with the same configuration as the reference is left out, unless it is a baseline.
 
     Args:
-        path: The file.
-        test_sets: In place of the file's; a variant with sets of its own keeps those of them that it names.
-        seeds: At most so many of each variant.
+        path: File to read.
+        test_sets: Test sets instead of those in the file; a variant with its own test sets keeps those among them.
+        seeds: Maximum number of seeds of a variant.
 
     Raises:
-        ValueError: if a key is missing or unknown, a value is not of its kind, or a name is no variant's.
-        FileNotFoundError: if the file, or a configuration that it names, is missing.
+        InputError: if a key is missing or unknown, a value has the wrong type, or a variant is unknown.
+        MissingFileError: if the file, or a configuration in it, does not exist.
     """
     content = read_config(path)
     if set(content) - {"about"} != KEYS or not content["variants"]:
-        raise InputError(f"{path}: expected the keys {sorted(KEYS)} and at least one variant, found {sorted(content)}")
+        raise InputError(f"{path}: expected the keys {sorted(KEYS)} and at least one variant, got {sorted(content)}")
     sets = tuple(test_sets) or tuple(content["test_sets"])
     variants = {name: _variant(path, name, entry, sets, seeds) for name, entry in content["variants"].items()}
     named = [content["reference"], *content["baselines"]]
     unknown = [name for name in named if name not in variants]
     if unknown:
-        raise InputError(f"{path}: '{unknown[0]}' is no variant; there are {', '.join(variants)}")
+        raise InputError(f"{path}: unknown variant '{unknown[0]}'; known are {', '.join(variants)}")
     decode = tuple(Path(name) for name in content["decode"])
     missing = [config for config in (*decode, *(each.config for each in variants.values())) if not config.is_file()]
     if missing:
-        raise MissingFileError(f"{missing[0]}: no such file, but {path} names it; run this in the recipe's folder")
+        raise MissingFileError(
+            f"{missing[0]}: no such configuration, which is in {path}; run this in the folder of the recipe"
+        )
     reference, *baselines = (variants[name] for name in named)
     same = read_config(reference.config)
     kept = [each for name, each in variants.items() if name in named or read_config(each.config) != same]
@@ -118,16 +139,21 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
 
 
 def decode_tag(config: Path) -> str:
-    """What ``run.sh`` calls a way of decoding: ``conf/decode_held_out.yaml`` gives ``held_out_valid.acc.ave``."""
+    """Return the tag that ``run.sh`` gives to a decoding configuration.
+
+    Example:
+        >>> decode_tag(Path("conf/decode_held_out.yaml"))
+        'held_out_valid.acc.ave'
+    """
     name = config.stem.removeprefix("decode").removeprefix("_")
     return f"{name}_{Path(MODEL).stem}" if name else Path(MODEL).stem
 
 
 def _variant(path: Path, name: str, entry: Mapping[str, Any], sets: Sequence[str], most: int | None) -> Variant:
     if not isinstance(entry, dict) or "config" not in entry or not set(entry) <= VARIANT_KEYS:
-        raise InputError(f"{path}: '{name}' must have a config and may have {sorted(VARIANT_KEYS)}, has {entry}")
+        raise InputError(f"{path}: '{name}' must have a config and may have {sorted(VARIANT_KEYS)}, got {entry}")
     seeds, own = entry.get("seeds", 1), entry.get("test_sets", list(sets))
     if not isinstance(seeds, int) or seeds < 1 or not isinstance(own, list):
-        raise InputError(f"{path}: '{name}' must have seeds of 1 or more and a list of test_sets, has {entry}")
+        raise InputError(f"{path}: '{name}' must have seeds of 1 or more and a list of test_sets, got {entry}")
     chosen = tuple(each for each in sets if each in own)
     return Variant(name, Path(entry["config"]), min(seeds, most or seeds), str(entry.get("title", name)), chosen)

@@ -1,4 +1,4 @@
-"""A comparison as Markdown: a table for each measure, what they say in words, and the table of costs."""
+"""Markdown of an ablation: summary, tables of comparisons, table of costs."""
 
 from __future__ import annotations
 
@@ -7,73 +7,78 @@ from pathlib import Path
 
 from humanfriendly import format_size
 
-from harmonifuse_espnet.ablation.comparison import NONE_SHOWN, Comparison, Row
+from harmonifuse_espnet.ablation.comparison import NO_DIFFERENCE, Comparison, Row
 from harmonifuse_espnet.ablation.cost import Cost, mean_of, read_cost
 from harmonifuse_espnet.ablation.spec import Ablation, Run, Variant, decode_tag
 from harmonifuse_espnet.evaluation.markdown import link, table
 
 READING = """\
 Mean and standard deviation over the seeds, in percent. The difference to {reference} is in percentage points, with its
-95 % interval (paired bootstrap over the test utterances, each of which counts with its mean over the seeds) and the
-p-value of the matched-pairs test (random sign flips). A difference is significant if p < 0.05, the interval excludes
-0, and it is larger than the seeds' spread, sqrt(sd² + sd²), where a variant of one seed is taken to spread as
-{reference} does.
-The p-values are not corrected for the number of rows."""
+95 % interval (paired bootstrap over the test utterances, each with its mean over the seeds) and the p-value of the
+matched-pairs test (random sign flips). A difference is significant if p < 0.05, the interval excludes 0, and it is
+larger than the spread of the seeds, sqrt(sd² + sd²); a variant with one seed is assumed to have the spread of
+{reference}. The p-values are not corrected for the number of rows."""
 COSTS = """\
 Means over the seeds. *Audio* is the audio of all training batches (rebuilt from seed and epoch; before speed
-perturbation) over the time of the training epochs; *minutes* include validation; *memory* is the peak of the largest
-training process, or the GPU's; *RTF* is the model's time over the audio's, decoding with `{decode}`; *jobs* is how many
-runs shared the machine."""
-COST_HEADER = ("variant", "parameters", "trained", "audio (s/s)", "minutes", "memory", "RTF", "jobs")
+perturbation) per second of the training epochs; *minutes* include validation; *memory* is the peak of the largest
+training process, or of the GPU; *RTF* is the real-time factor of the model with `{decode}`; *jobs* is the number of
+runs that shared the machine."""
+COST_COLUMNS = {  # attribute of Cost -> header, format; None: bytes
+    "parameters": ("parameters", "{:,.0f}"),
+    "trained": ("trained", "{:,.0f}"),
+    "audio_rate": ("audio (s/s)", "{:.0f}"),
+    "minutes": ("minutes", "{:.1f}"),
+    "memory": ("memory", None),
+    "rtf": ("RTF", "{:.3f}"),
+    "jobs": ("jobs", "{:.0f}"),
+}
+OF_REFERENCE = {  # verdict on a variant -> the same on the reference
+    "worse": "better in",
+    "better": "worse in",
+    NO_DIFFERENCE: "no difference shown in",
+}
 
 
 def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
-    """A section a way of decoding, with a table for each test set, task and measure."""
+    """Return a section for each decoding configuration, with a table for each test set, task and metric."""
     parts = ["## Comparison", READING.format(reference=ablation.reference.title)]
     for decode in ablation.decode:
         chosen = [comparison for comparison in comparisons if comparison.decode == decode]
         parts += [f"### decode_{decode_tag(decode)}"] if chosen else []
         for comparison in chosen:
-            header = (
-                "variant",
-                "seeds",
-                comparison.measure,
-                f"difference to {ablation.reference.title}",
-                "p",
-                "verdict",
-            )
+            difference = f"difference to {ablation.reference.title}"
+            header = ("variant", "seeds", comparison.metric, difference, "p", "verdict")
             caption = f"{comparison.name}, {comparison.utterances} utterances:"
             parts += [caption, table(header, [_cells(row) for row in comparison.rows])]
     return "\n\n".join(parts)
 
 
-def in_words(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
-    """What the ablation is about, and how its reference compares with each variant (first decoding configuration)."""
+def summary(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
+    """Return the section that compares the reference with each variant, with the first decoding configuration."""
     main = [comparison for comparison in comparisons if comparison.decode == ablation.decode[0]]
     others = [each for each in ablation.variants if each not in (ablation.reference, *ablation.baselines)]
-    alike = [each for each in others if {row.verdict for _, row in _rows(each, main)} == {NONE_SHOWN}]
+    no_difference = [each for each in others if {row.verdict for _, row in _rows(each, main)} == {NO_DIFFERENCE}]
     lines = [
-        f"- {ablation.reference.title} against {each.title}: {_standing(_rows(each, main))}."
+        f"- {ablation.reference.title} against {each.title}: {_summarize(_rows(each, main))}."
         for each in (*ablation.baselines, *others)
-        if each not in alike
+        if each not in no_difference
     ]
-    if alike:
-        lines.append(f"- No difference shown on any measure against {_list([each.title for each in alike])}.")
-    said = [ablation.about, f"Decoding with `{ablation.decode[0]}`:", "\n".join(lines)]
-    return "\n\n".join(["## In words", *filter(None, said)])
+    if no_difference:
+        titles = _join([each.title for each in no_difference])
+        lines.append(f"- No difference shown in any metric against {titles}.")
+    parts = [ablation.about, f"Decoding with `{ablation.decode[0]}`:", "\n".join(lines)]
+    return "\n\n".join(["## Summary", *filter(None, parts)])
 
 
 def cost_table(ablation: Ablation, runs: Sequence[Run], out_dir: Path) -> str:
-    """What the variants cost; each is linked to its configuration."""
+    """Return the section of the costs; each variant is linked to its configuration."""
     decode, rows = ablation.decode[0], []
     for variant in ablation.variants:
-        costs = [
-            cost
-            for run in runs
-            if run.variant == variant and (cost := read_cost(run.exp_dir, f"decode_{decode_tag(decode)}"))
-        ]
-        rows.append([link(variant.config, out_dir, variant.title), *_cost_cells(costs)])
-    return "\n\n".join(["## Cost", COSTS.format(decode=decode), table(COST_HEADER, rows)])
+        found = [read_cost(run.exp_dir, decode_tag(decode)) for run in runs if run.variant == variant]
+        cells = _cost_cells([cost for cost in found if cost])
+        rows.append([link(variant.config, out_dir, variant.title), *cells])
+    header = ["variant", *(name for name, _ in COST_COLUMNS.values())]
+    return "\n\n".join(["## Cost", COSTS.format(decode=decode), table(header, rows)])
 
 
 def _cells(row: Row) -> list[str]:
@@ -92,36 +97,28 @@ def _cells(row: Row) -> list[str]:
 
 
 def _rows(variant: Variant, comparisons: Sequence[Comparison]) -> list[tuple[Comparison, Row]]:
-    """A variant's row in each comparison that it takes part in."""
+    """Return the row of a variant in each comparison that has one."""
     return [(each, row) for each in comparisons for row in each.rows if row.variant == variant]
 
 
-def _standing(rows: Sequence[tuple[Comparison, Row]]) -> str:
-    """The reference's standing, with both rates: better where the variant is worse."""
-    said = {"worse": "better in", "better": "worse in", NONE_SHOWN: "no difference shown in"}
+def _summarize(rows: Sequence[tuple[Comparison, Row]]) -> str:
+    """Return the verdicts on the reference, with both rates."""
     groups = []
-    for verdict, words in said.items():
+    for verdict, words in OF_REFERENCE.items():
         found = [(each, row) for each, row in rows if row.verdict == verdict]
         named = [f"{each.name} ({each.rows[0].rate} against {row.rate})" for each, row in found]
-        groups += [f"{words} {_list(named)}"] if named else []
+        groups += [f"{words} {_join(named)}"] if named else []
     missing = [each.name for each, row in rows if row.difference is None]
-    return "; ".join([*groups, *([f"not compared in {_list(missing)}"] if missing or not groups else [])])
+    if missing or not groups:
+        groups.append(f"not compared in {_join(missing) or 'any metric'}")
+    return "; ".join(groups)
 
 
-def _list(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "anything"
+def _join(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _cost_cells(costs: Sequence[Cost]) -> Iterator[str]:
-    formats = {
-        "parameters": "{:,.0f}",
-        "trained": "{:,.0f}",
-        "audio_rate": "{:.0f}",
-        "minutes": "{:.1f}",
-        "memory": None,
-        "rtf": "{:.3f}",
-        "jobs": "{:.0f}",
-    }
-    for name, form in formats.items():
+    for name, (_, form) in COST_COLUMNS.items():
         value = mean_of([getattr(cost, name) for cost in costs])
         yield "-" if value is None else form.format(value) if form else format_size(round(value), binary=True)

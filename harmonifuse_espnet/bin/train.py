@@ -1,4 +1,8 @@
-"""Stage 6: train with ESPnet's trainer. Options are ESPnet's and those of ``HarmoniFuseTask``."""
+"""Stage 6: train a model with ESPnet's trainer.
+
+The options are ESPnet's and those of `HarmoniFuseTask`. With `--resume true`, an interrupted training is resumed from
+the end of its last completed epoch.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,14 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """ESPnet's parser with the task's options."""
+    """Return ESPnet's parser with the options of the task."""
     from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     return HarmoniFuseTask.get_parser()
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Train, or go on where an earlier run stopped."""
+    """Run the command."""
     from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     with report_user_errors():

@@ -1,1 +1,1 @@
-"""What every room uses: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""
+"""Shared by all rooms: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""

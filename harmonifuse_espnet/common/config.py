@@ -1,4 +1,4 @@
-"""Configurations that build on others: ``base: ../train.yaml`` and the lines that differ."""
+"""YAML configurations that extend another one: ``base: ../train.yaml`` and the options that differ."""
 
 from __future__ import annotations
 
@@ -14,40 +14,42 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """A YAML configuration, merged onto its ``base`` and that one's: mappings merge, everything else replaces.
+    """Read a YAML configuration and merge it onto its ``base``, which may have a base itself.
 
-    ``base`` is relative to the path as it is given, so that folders that are links have the base beside the link.
+    Mappings are merged, all other values are replaced. ``base`` is relative to ``path`` as given: if the folder is a
+    symbolic link, the base is looked up beside the link, not beside its target.
 
     Raises:
-        FileNotFoundError: if there is no such file or base.
-        ValueError: if a file is not YAML or not a mapping, or bases go round in a circle.
+        MissingFileError: if the file or a base does not exist.
+        InputError: if a file is not YAML or not a mapping, or the bases are circular.
     """
     return _read(os.path.normpath(path), ())
 
 
-def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """``own`` put onto ``base``.
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``override``; nested mappings are merged.
 
     Example:
         >>> merge({"optim": "adamw", "optim_conf": {"lr": 0.1, "fused": True}}, {"optim_conf": {"lr": 0.2}})
         {'optim': 'adamw', 'optim_conf': {'lr': 0.2, 'fused': True}}
     """
     merged = dict(base)
-    for key, value in own.items():
+    for key, value in override.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
 
 
 def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse options whose ``--config`` may have a ``base``, of which ESPnet's own parser knows nothing.
+    """Parse options whose ``--config`` may have a ``base``, which ESPnet's own parser does not support.
 
-    As there, the configuration's values become the parser's defaults, so that the command line wins, and all its keys
-    must be options. ESPnet's ``--print_config`` parses the command line once more by itself, and refuses a base.
+    As in ESPnet, the configuration's values become the parser's defaults: options on the command line override them,
+    and every key must be an option. ESPnet's ``--print_config`` parses the command line a second time by itself and
+    refuses ``base``.
 
     Raises:
-        FileNotFoundError: if there is no such configuration or base.
-        ValueError: if it cannot be read, or has a key that is no option.
+        MissingFileError: if the configuration or a base does not exist.
+        InputError: if it cannot be read, or has a key that is not an option.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
@@ -56,29 +58,35 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
         config = read_config(found.config)
         unknown = sorted(set(config) - {action.dest for action in parser._actions})
         if unknown:
-            raise InputError(f"{found.config}: no such options: {', '.join(unknown)}; --help lists those there are")
+            raise InputError(f"{found.config}: no such options: {', '.join(unknown)}; --help lists the known ones")
         parser.set_defaults(**config)
     args = parser.parse_args(rest)
     args.config = found.config
     return args
 
 
-def _read(path: str, above: tuple[str, ...]) -> dict[str, Any]:
-    if path in above:
-        raise InputError(f"{path}: base goes round in a circle: {' -> '.join([*above, path])}; leave one out")
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        named = f", which {above[-1]} names as its base" if above else ""
-        raise MissingFileError(f"{path}: no such configuration{named}; correct the path") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
-    config = {} if config is None else config
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: a configuration must be a mapping of options to values, got {config!r}")
+def _read(path: str, read_for: tuple[str, ...]) -> dict[str, Any]:
+    """Read ``path``; ``read_for`` are the configurations whose base it is, the outermost first."""
+    if path in read_for:
+        raise InputError(f"{path}: circular base: {' -> '.join([*read_for, path])}; remove one of these 'base' lines")
+    config = _load_mapping(path, read_for)
     base = config.pop("base", None)
     if base is None:
         return config
     if not isinstance(base, str):
         raise InputError(f"{path}: base must be the path of one configuration, got {base!r}")
-    return merge(_read(os.path.normpath(os.path.join(os.path.dirname(path), base)), (*above, path)), config)
+    return merge(_read(os.path.normpath(os.path.join(os.path.dirname(path), base)), (*read_for, path)), config)
+
+
+def _load_mapping(path: str, read_for: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        referrer = f", which is the base of {read_for[-1]}" if read_for else ""
+        raise MissingFileError(f"{path}: no such configuration{referrer}; correct the path") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    config = {} if config is None else config
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: a configuration must be a mapping of options to values, got {config!r}")
+    return config

@@ -1,6 +1,6 @@
 """Errors that the user can correct, and how a command reports them.
 
-Everything else (a ``ValueError`` from inside PyTorch, a bug of ours) keeps its traceback.
+Every other error (a ``ValueError`` inside PyTorch, a bug of this package) keeps its traceback.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Something the user can correct. The message names the file or option, what was found, and the remedy."""
+    """An error that the user can correct. The message names the file or option, the value found, and the remedy."""
 
 
 class InputError(UserError, ValueError):
-    """An option, a file's content, audio or text that cannot be used."""
+    """An invalid option, file content, audio file or text."""
 
 
 class MissingFileError(UserError, FileNotFoundError):
-    """A file or folder that is not there; the message names the stage that makes it."""
+    """A file or folder that does not exist; the message names the stage that creates it."""
 
 
 class AccessError(UserError, OSError):
-    """A folder, a server or the Hub that cannot be read or written."""
+    """A folder, server or Hugging Face repository that cannot be read or written."""
 
 
 @contextmanager
 def report_user_errors() -> Iterator[None]:
-    """End a command with one line on stderr and exit status 1 on a :class:`UserError` or an error of the system.
+    """End a command with one line on stderr and exit status 1 on a :class:`UserError` or ``OSError``.
 
-    ``HARMONIFUSE_DEBUG=1`` shows their traceback as well.
+    With ``HARMONIFUSE_DEBUG=1`` in the environment, these errors keep their traceback.
     """
     try:
         yield

@@ -1,33 +1,223 @@
-"""The folder of an experiment: its paths, and what its stages record there."""
+"""The folder of an experiment: its paths, and the record of each stage in ``run.json``.
+
+An experiment folder holds::
+
+    config.yaml, checkpoint.pth, train.log, tensorboard/, images/, model.zip
+    run.json                          what training used and cost; written by an ablation
+    decode_<tag>/<test_set>/          text, ctc_text, label_probs.jsonl, gate.json, score.json, utterances.jsonl
+    decode_<tag>/<test_set>/run.json  what decoding used and took
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.files import write_files
 
-def pretrained_by(exp_dir: Path) -> list[Path]:
-    """The experiments from whose weights one starts: those of ``init_param`` in its ``config.yaml`` that exist."""
-    config = exp_dir / "config.yaml"
-    if not config.is_file():
-        return []
-    weights = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_param") or []
-    folders = {Path(one.partition(":")[0]).parent: None for one in weights}
-    return [folder for folder in folders if (folder / "checkpoint.pth").is_file()]
+RUN = "run.json"
+Record = dict[str, Any]
 
 
-def training_time(checkpoint: Path) -> tuple[float, int]:
-    """Seconds and steps of all epochs; breaks do not count."""
-    epochs = read_epochs(checkpoint)
-    seconds = sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
-    return seconds, max(epoch["train"]["total_count"] for epoch in epochs)
+@dataclass(frozen=True)
+class DecodeDir:
+    """The folder of one decoded test set, ``decode_<tag>/<test_set>`` in an experiment folder.
+
+    Example:
+        >>> folder = DecodeDir(Path("exp/slm/decode_beam10/test_an4"))
+        >>> folder.tag, folder.test_set, folder.scores.name
+        ('beam10', 'test_an4', 'score.json')
+    """
+
+    dir: Path
+
+    @property
+    def tag(self) -> str:
+        """Name of the decoding configuration and model."""
+        return self.dir.parent.name.removeprefix("decode_")
+
+    @property
+    def test_set(self) -> str:
+        """Name of the test set."""
+        return self.dir.name
+
+    @property
+    def name(self) -> str:
+        """``decode_<tag>/<test_set>``."""
+        return f"decode_{self.tag}/{self.test_set}"
+
+    @property
+    def text(self) -> Path:
+        """Hypotheses of the language model: transcripts and labels."""
+        return self.dir / "text"
+
+    @property
+    def ctc_text(self) -> Path:
+        """Greedy CTC transcripts; missing for a model without a CTC head."""
+        return self.dir / "ctc_text"
+
+    @property
+    def label_probs(self) -> Path:
+        """Probability of every label; missing without a task with labels."""
+        return self.dir / "label_probs.jsonl"
+
+    @property
+    def gates(self) -> Path:
+        """Component gate in one utterance of each task; missing for a model without a gate."""
+        return self.dir / "gate.json"
+
+    @property
+    def scores(self) -> Path:
+        """Scores by task."""
+        return self.dir / "score.json"
+
+    @property
+    def utterances(self) -> Path:
+        """Score of each utterance."""
+        return self.dir / "utterances.jsonl"
 
 
-def read_epochs(checkpoint: Path) -> list[dict[str, dict[str, Any]]]:
-    """What ESPnet's reporter keeps of each epoch: phase (``train``, ``valid``) -> ``time``, ``total_count``, means."""
-    import torch
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment folder.
 
-    stats = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
-    return [stats[number] for number in sorted(stats)]
+    Example:
+        >>> Experiment(Path("exp/slm")).decode_dir("beam10", "test_an4").dir.as_posix()
+        'exp/slm/decode_beam10/test_an4'
+    """
+
+    dir: Path
+
+    @property
+    def config(self) -> Path:
+        """Options of the training."""
+        return self.dir / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Model, optimizer and statistics after the last epoch."""
+        return self.dir / "checkpoint.pth"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard logs."""
+        return self.dir / "tensorboard"
+
+    @property
+    def images(self) -> Path:
+        """Figures."""
+        return self.dir / "images"
+
+    @property
+    def train_log(self) -> Path:
+        """Log of the training."""
+        return self.dir / "train.log"
+
+    @property
+    def packed_model(self) -> Path:
+        """Packed model of stage 9."""
+        return self.dir / "model.zip"
+
+    def decode_dir(self, tag: str, test_set: str) -> DecodeDir:
+        """Return the folder of a decoded test set, which need not exist."""
+        return DecodeDir(self.dir / f"decode_{tag}" / test_set)
+
+    def decoded(self) -> Iterator[DecodeDir]:
+        """Yield the folders of all decoded test sets, sorted by name."""
+        yield from (DecodeDir(folder) for folder in sorted(self.dir.glob("decode_*/*")) if folder.is_dir())
+
+    def scored(self) -> Iterator[DecodeDir]:
+        """Yield the folders of all scored test sets, sorted by name."""
+        yield from (folder for folder in self.decoded() if folder.scores.is_file())
+
+    def read_config(self) -> dict[str, Any]:
+        """Read the options of the training; return {} if ``config.yaml`` does not exist."""
+        if not self.config.is_file():
+            return {}
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return yaml.load(self.config.read_text(encoding="utf-8"), loader) or {}
+
+    def pretraining(self) -> list[Experiment]:
+        """Return the experiments whose weights this one started from: those in ``init_param`` that exist."""
+        folders = {Path(entry.partition(":")[0]).parent: None for entry in self.read_config().get("init_param") or []}
+        return [one for one in map(Experiment, folders) if one.checkpoint.is_file()]
+
+    def epochs(self) -> list[dict[str, dict[str, Any]]]:
+        """Return ESPnet's statistics of each epoch: ``train``, ``valid`` -> ``time``, ``total_count`` and means."""
+        import torch
+
+        stats = torch.load(self.checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
+        return [stats[number] for number in sorted(stats)]
+
+    def training_time(self) -> tuple[float, int]:
+        """Return the seconds of all epochs, validation included and interruptions not, and the number of steps."""
+        epochs = self.epochs()
+        seconds = sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
+        return seconds, max(epoch["train"]["total_count"] for epoch in epochs)
+
+
+def read_run(folder: Path) -> Record:
+    """Read the record of a folder; return {} if it has no record.
+
+    Folders written before 0.2.0 have several files instead of ``run.json``; these are read and translated.
+
+    Raises:
+        InputError: if the file is not a JSON mapping.
+    """
+    if (folder / RUN).is_file():
+        return _read_mapping(folder / RUN)
+    found = [(translate, folder / name) for name, translate in OLD_RECORDS.items() if (folder / name).is_file()]
+    return {key: value for translate, path in found for key, value in translate(path).items()}
+
+
+def update_run(folder: Path, **entries: Any) -> None:
+    """Write entries into the record of a folder; the other entries are kept.
+
+    Raises:
+        AccessError: if the folder cannot be written.
+    """
+    write_files(folder, {RUN: format_run({**read_run(folder), **entries})})
+
+
+def format_run(record: Mapping[str, Any]) -> str:
+    """Return the content of ``run.json``."""
+    return json.dumps(record, indent=1) + "\n"
+
+
+def _read_mapping(path: Path) -> Record:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}); run the stage that writes it again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON mapping, got {content!r}; run the stage that writes it again")
+    return content
+
+
+def _read_cost(path: Path) -> Record:
+    cost = _read_mapping(path)
+    return {"peak_memory_bytes" if key == "memory" else key: value for key, value in cost.items()}
+
+
+def _read_made_with(path: Path) -> Record:
+    configs = _read_mapping(path)
+    return {**configs.pop("train", {}), "decode_configs": configs}
+
+
+def _read_prepared(path: Path) -> Record:
+    return {"prepared_test_sets": None}  # not recorded then
+
+
+OLD_RECORDS: dict[str, Callable[[Path], Record]] = {
+    "cost.json": _read_cost,
+    "made_with.json": _read_made_with,
+    "prepared": _read_prepared,
+    "selection.json": _read_mapping,
+    "speed.json": _read_mapping,
+}

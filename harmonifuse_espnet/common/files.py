@@ -1,40 +1,39 @@
-"""Writing files so that each is complete or absent, and a full or read-only folder is one clear message."""
+"""Writing files: a file is complete or absent, and a full disk or read-only folder gives one clear message."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from harmonifuse_espnet.common.errors import AccessError
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Name the folder and the remedy when writing fails inside.
+    """Turn an ``OSError`` of the block (disk full, read-only, no permission) into one that names folder and remedy.
 
     Raises:
-        OSError: for any OSError inside (no space, read-only, no permission, a file in the folder's place).
+        AccessError: for any ``OSError`` of the block.
     """
     try:
         yield
     except OSError as error:
         raise AccessError(
             f"{folder}: cannot write here ({error.strerror or error}); free space or choose another folder, "
-            "then call the command again: what was finished is kept"
+            "then run the command again; completed work is kept"
         ) from error
 
 
 def write_files(folder: str | Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write files (name -> content) into a folder, made where missing; the last name appears last.
+    """Write files (name -> content) into a folder, which is created if it is missing.
 
-    All are first written under temporary names, so that a full disk leaves the folder as it was.
+    All files are first written under temporary names and then renamed in the given order: a full disk leaves the
+    folder unchanged, and once the last file exists, all do.
 
     Raises:
-        OSError: if the folder cannot be written.
+        AccessError: if the folder cannot be written.
     """
     folder = Path(folder)
     temporary = {name: folder / f".{name}.{os.getpid()}" for name in contents}
@@ -48,8 +47,3 @@ def write_files(folder: str | Path, contents: Mapping[str, str | bytes]) -> None
         finally:
             for path in temporary.values():
                 path.unlink(missing_ok=True)
-
-
-def read_notes(path: Path) -> dict[str, Any]:
-    """The JSON mapping that an earlier call may have left in a file; empty if there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

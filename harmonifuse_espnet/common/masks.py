@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Mask (B, size), True at the first ``lengths[b]`` positions of row b.
+    """Return a mask (B, size) that is True at the first ``lengths[b]`` positions of row b.
 
     Example:
         >>> length_mask(torch.tensor([1, 3]), 3).tolist()

@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar on a terminal, a line now and then in a log."""
+"""Progress of a long loop: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], total: int, what: str, seconds: float = 10.0) -> Iterator[Item]:
-    """Pass the items on and show on stderr how many of ``total`` are done.
+def progress(items: Iterable[Item], total: int, unit: str, interval: float = 10.0) -> Iterator[Item]:
+    """Yield the items and report on stderr how many are done.
 
     Args:
-        items: What is looped over.
-        total: How many there are.
-        what: What is counted, for example ``"files"``.
-        seconds: The least time between two lines of a log.
+        items: Items of the loop.
+        total: Number of items.
+        unit: Name of the items, such as ``"files"``.
+        interval: Minimum time between two lines of a log, in seconds.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, unit=f" {what}", leave=False)
+        yield from tqdm(items, total=total, unit=f" {unit}", leave=False)
         return
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= seconds:
+        if now - last >= interval:
             last = now
             left = (now - start) / done * (total - done)
-            print(f"{done} of {total} {what} ({100 * done // total} %), about {left:.0f} s left", file=sys.stderr)
+            print(f"{done} of {total} {unit} ({100 * done // total} %), about {left:.0f} s left", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Corpora as they are released -> Kaldi data folders: ``datadir.py``, and one file a corpus.
+"""Readers of corpora as they are released: one module per corpus, which ``prepare.py`` turns into Kaldi data folders.
 
-A corpus is a module with ``TASK`` (the task that its utterances belong to by default), ``add_arguments(parser)`` for
-its own options, and ``prepare(corpus_dir, **options)``, which reads the release and returns each set's utterances.
-``download.py`` brings archives from the web; ``layouts.py`` writes made speech as the releases lay out theirs.
+A reader has ``TASK`` (the default task of its utterances), ``add_arguments(parser)`` for its options, and
+``prepare(corpus_dir, **options)``, which returns the utterances of each set. ``download.py`` downloads archives;
+``synthetic.py`` writes synthetic speech in the layouts of LibriSpeech and IEMOCAP.
 """

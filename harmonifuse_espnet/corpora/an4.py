@@ -1,4 +1,4 @@
-"""CMU AN4 (http://www.speech.cs.cmu.edu/databases/an4), with ids and sets as in ESPnet's recipe egs2/an4."""
+"""CMU AN4 (http://www.speech.cs.cmu.edu/databases/an4), with the ids and sets of ESPnet's recipe egs2/an4."""
 
 from __future__ import annotations
 
@@ -20,70 +20,72 @@ REMEDY = "Download and unpack http://www.speech.cs.cmu.edu/databases/an4/an4_sph
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare``."""
     parser.add_argument("--task", default=TASK, help="name in the table of tasks (default: %(default)s)")
-    parser.add_argument("--converted_dir", help="where FLAC copies go of a release with headerless .raw audio")
+    parser.add_argument("--converted_dir", help="folder for FLAC copies if the release has headerless .raw audio")
 
 
 def prepare(
     corpus_dir: str | Path, task: str = TASK, converted_dir: str | Path | None = None
 ) -> dict[str, list[Utterance]]:
-    """The utterances of ``train_nodev``, ``train_dev`` (the first 100 of the training part, sorted by id) and ``test``.
+    """Return the utterances of ``train_nodev``, ``train_dev`` (the first 100 training utterances by id) and ``test``.
 
     Args:
-        corpus_dir: ``an4``, or the folder that holds it.
+        corpus_dir: ``an4``, or its parent folder.
         task: Name of the task.
-        converted_dir: Where FLAC copies are written if the release has headerless ``.raw`` audio (16 kHz, 16 bit,
+        converted_dir: Folder for FLAC copies if the release has headerless ``.raw`` audio (16 kHz, 16 bit,
             big-endian), which cannot be read in place.
 
     Raises:
-        FileNotFoundError: if the corpus, one of its lists, or an audio file is missing.
-        ValueError: if ids and transcripts are not parallel, or if ``.raw`` audio has no ``converted_dir``.
+        MissingFileError: if the corpus, one of its lists, or an audio file is missing.
+        InputError: if ids and transcripts differ, or if there is ``.raw`` audio but no ``converted_dir``.
     """
     root = corpus_root(corpus_dir, "an4/etc and an4/wav", REMEDY)
     root = root / "an4" if (root / "an4").is_dir() else root
     train, test = (_part(root, part, task) for part in ("train", "test"))
     sets = {"train_nodev": train[DEV_UTTERANCES:], "train_dev": train[:DEV_UTTERANCES], "test": test}
-    return {name: [_readable(row, converted_dir) for row in rows] for name, rows in sets.items()}
+    return {name: [_with_header(row, converted_dir) for row in rows] for name, rows in sets.items()}
 
 
 def _part(root: Path, part: str, task: str) -> list[Utterance]:
-    """The utterances of ``train`` or ``test``, sorted by id."""
-    ids_file, words_file = (root / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
-    files, lines = _lines(ids_file), _lines(words_file)
+    """Return the utterances of ``train`` or ``test``, sorted by id."""
+    ids_file, transcripts_file = (root / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
+    files, lines = _read_lines(ids_file), _read_lines(transcripts_file)
     if len(files) != len(lines):
         raise InputError(
-            f"{ids_file} has {len(files)} lines, {words_file} {len(lines)}; they must be parallel. {REMEDY}"
+            f"{ids_file} has {len(files)} lines, {transcripts_file} has {len(lines)}; they must be parallel. {REMEDY}"
         )
     rows = []
     for number, (file, line) in enumerate(zip(files, lines, strict=True), start=1):
         name = file.rsplit("/", 1)[-1]
         match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? *\((.+)\)", line)
         if match is None or match[2] != name or name.count("-") != 2:
-            raise InputError(f"{words_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got '{line}'")
+            raise InputError(
+                f"{transcripts_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got '{line}'. {REMEDY}"
+            )
         session, speaker, last = name.split("-")
-        audio = _audio(root / "wav" / file)
+        audio = _find_audio(root / "wav" / file)
         rows.append(Utterance(f"{speaker}-{session}-{last}", str(audio), match[1].strip(), audio.parent.name, task))
     return sorted(rows, key=lambda row: row.id)
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     if not path.is_file():
         raise MissingFileError(f"{path}: missing. {REMEDY}")
     return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
-def _audio(stem: Path) -> Path:
+def _find_audio(stem: Path) -> Path:
     for extension in EXTENSIONS:
         if stem.with_name(stem.name + extension).is_file():
             return stem.with_name(stem.name + extension)
     raise MissingFileError(f"{stem}: no audio with the extension {', '.join(EXTENSIONS)}. {REMEDY}")
 
 
-def _readable(row: Utterance, converted_dir: str | Path | None) -> Utterance:
-    """The utterance itself, or with a FLAC copy of its headerless audio."""
+def _with_header(row: Utterance, converted_dir: str | Path | None) -> Utterance:
+    """Replace headerless audio by a FLAC copy; return other utterances unchanged."""
     if not row.audio.endswith(".raw"):
         return row
     if converted_dir is None:
-        raise InputError(f"{row.audio}: headerless audio; give --converted_dir, where FLAC copies are to be written")
+        raise InputError(f"{row.audio}: headerless audio; give --converted_dir, a folder for FLAC copies")
     import soundfile
 
     copy = Path(converted_dir).absolute() / row.speaker / f"{row.id}.flac"

@@ -1,4 +1,4 @@
-"""Bring an archive from the web: resumed where it was cut, checked by its MD5 sum, unpacked safely."""
+"""Download an archive (resumable, verified by its MD5 sum) and unpack it safely."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from harmonifuse_espnet.common.files import writing
 from harmonifuse_espnet.common.progress import progress
 
 BLOCK = 2**20  # bytes
-TRIES, WAIT, TIMEOUT = 5, 3.0, 60.0  # tries without a new byte; seconds between two; seconds without an answer
+MAX_ATTEMPTS = 5  # in a row without a new byte
+WAIT_SECONDS = 3.0  # between two attempts
+TIMEOUT_SECONDS = 60.0  # without a response
 
 
-class Cut(Exception):
-    """The connection did not come about, or broke."""
+class ConnectionLost(Exception):
+    """The connection failed or was interrupted."""
 
 
 def fetch(url: str, path: Path, md5: str) -> None:
-    """Download ``url`` to ``path``; what a broken call left in ``path.part`` is gone on with.
+    """Download ``url`` to ``path``; an interrupted download, ``path.part``, is resumed.
 
     Raises:
-        OSError: if the server refuses or stays away, or the folder cannot be written.
-        ValueError: if the sum is wrong; the download is then removed.
+        AccessError: if the server refuses or does not respond, or the folder cannot be written.
+        InputError: if the MD5 sum is wrong; the download is then removed.
     """
     if path.is_file():
         return
@@ -38,49 +40,51 @@ def fetch(url: str, path: Path, md5: str) -> None:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
-    tries, cause = TRIES, ""
-    while tries:
+    attempts, cause = MAX_ATTEMPTS, ""
+    while attempts:
         before = part.stat().st_size
         try:
             _receive(url, part)
             break
-        except Cut as error:
+        except ConnectionLost as error:
             cause = str(error)
-        tries = TRIES if part.stat().st_size > before else tries - 1
-        time.sleep(WAIT)
+        attempts = MAX_ATTEMPTS if part.stat().st_size > before else attempts - 1
+        time.sleep(WAIT_SECONDS)
     else:
         raise AccessError(
-            f"{url}: {cause}, after {part.stat().st_size:,} bytes, {TRIES} times in a row; "
-            "call the command again when the network is back: it goes on from there"
+            f"{url}: {cause}, after {part.stat().st_size:,} bytes, {MAX_ATTEMPTS} times in a row; "
+            "run the command again when the network is back, to resume from there"
         )
     found = _md5(part)
     if found != md5:
         part.unlink()
         raise InputError(
-            f"{url}: MD5 sum {found}, published is {md5}; the damaged download was removed: call the command again, "
-            "perhaps with a mirror's --base_url"
+            f"{url}: MD5 sum {found}, expected {md5}; the damaged download was removed: run the command again, "
+            "or with the --base_url of a mirror"
         )
     part.replace(path)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a gzipped tar; no member can leave the folder.
+    """Unpack a gzipped tar archive; no member is written outside the folder.
 
     Raises:
-        OSError: if the folder cannot be written.
-        ValueError: if the archive is damaged, or a member would leave the folder.
+        AccessError: if the folder cannot be written.
+        InputError: if the archive is damaged, or has a member outside the folder.
     """
     try:
         with writing(folder), open(archive, "rb") as file:
-            blocks = _Blocks(_counted(_blocks(file), archive.stat().st_size, f"MiB of {archive.name} unpacked"))
+            blocks = _Blocks(
+                _with_progress(_read_blocks(file), archive.stat().st_size, f"MiB of {archive.name} unpacked")
+            )
             with tarfile.open(fileobj=blocks, mode="r|gz", bufsize=BLOCK) as members:  # type: ignore[call-overload]
                 members.extractall(folder, filter="data")
     except tarfile.TarError as error:
-        raise InputError(f"{archive}: cannot be unpacked ({error}); remove it and call the command again") from error
+        raise InputError(f"{archive}: cannot be unpacked ({error}); remove it and run the command again") from error
 
 
 class _Blocks:
-    """A file for ``tarfile`` to stream from: each read is the next block, whatever its size."""
+    """A file object that ``tarfile`` streams from: each read returns the next block, whatever its size."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks = blocks
@@ -90,49 +94,52 @@ class _Blocks:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Append to ``part`` what it lacks, or write it anew where the server sends only whole files."""
-    have = part.stat().st_size
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"})
+    """Append the missing bytes to ``part``; if the server cannot resume, rewrite it from the start."""
+    size = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # there is nothing after what we have
+        if size and error.code == 416:  # range not satisfiable: the file is complete
             return
-        raise AccessError(f"{url}: the server answers {error.code} {error.reason}; check --base_url") from error
+        raise AccessError(f"{url}: the server responds {error.code} {error.reason}; check --base_url") from error
     except (OSError, HTTPException) as error:
-        raise Cut(f"no connection ({error})") from error
-    if "Content-Length" not in answer.headers:
-        raise AccessError(f"{url}: the server sends no Content-Length, so a cut could not be noticed; try a mirror")
-    left = int(answer.headers["Content-Length"])
-    with answer, open(part, "ab" if answer.status == 206 else "wb") as file:
-        for block in _counted(_arriving(answer), left, f"MiB of {part.stem}"):
+        raise ConnectionLost(f"no connection ({error})") from error
+    if "Content-Length" not in response.headers:
+        raise AccessError(
+            f"{url}: the server sends no Content-Length, so an interruption would not be detected; use the --base_url "
+            "of a mirror"
+        )
+    left = int(response.headers["Content-Length"])
+    with response, open(part, "ab" if response.status == 206 else "wb") as file:
+        for block in _with_progress(_receive_blocks(response), left, f"MiB of {part.stem}"):
             with writing(part.parent):
                 file.write(block)
             left -= len(block)
     if left:
-        raise Cut("the connection was cut")
+        raise ConnectionLost("the connection was interrupted")
 
 
-def _arriving(answer: HTTPResponse) -> Iterator[bytes]:
+def _receive_blocks(response: HTTPResponse) -> Iterator[bytes]:
     try:
-        yield from _blocks(answer)
+        yield from _read_blocks(response)
     except (OSError, HTTPException) as error:
-        raise Cut(f"the connection was cut ({error})") from error
+        raise ConnectionLost(f"the connection was interrupted ({error})") from error
 
 
-def _blocks(stream: BinaryIO | HTTPResponse) -> Iterator[bytes]:
+def _read_blocks(stream: BinaryIO | HTTPResponse) -> Iterator[bytes]:
     while block := stream.read(BLOCK):
         yield block
 
 
-def _counted(blocks: Iterator[bytes], size: int, what: str) -> Iterator[bytes]:
-    """The blocks of ``size`` bytes, with progress."""
-    return progress(blocks, math.ceil(size / BLOCK), what)
+def _with_progress(blocks: Iterator[bytes], size: int, unit: str) -> Iterator[bytes]:
+    """Yield blocks of ``size`` bytes in total, with progress."""
+    return progress(blocks, math.ceil(size / BLOCK), unit)
 
 
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
-        for block in _counted(_blocks(file), path.stat().st_size, f"MiB of {path.stem} checked"):
+        for block in _with_progress(_read_blocks(file), path.stat().st_size, f"MiB of {path.stem} verified"):
             digest.update(block)
     return digest.hexdigest()

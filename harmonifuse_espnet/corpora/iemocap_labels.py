@@ -1,4 +1,4 @@
-"""IEMOCAP's labels: how many turns the release has of each, and which of them an experiment takes under which name."""
+"""IEMOCAP's emotion labels: their counts in the release, and the sets of labels that experiments use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from harmonifuse_espnet.common.errors import InputError
 
-COUNTS = {
+COUNTS = {  # label -> turns in the release
     "neu": 1708,
     "fru": 1849,
     "ang": 1103,
@@ -20,7 +20,7 @@ COUNTS = {
     "dis": 2,
     "xxx": 2507,
 }
-SESSION_COUNTS = {
+SESSION_COUNTS = {  # session -> label -> turns, as published
     1: {"ang": 229, "hap+exc": 278, "sad": 194, "neu": 384},
     2: {"ang": 137, "hap+exc": 327, "sad": 197, "neu": 362},
     3: {"ang": 240, "hap+exc": 286, "sad": 305, "neu": 320},
@@ -28,7 +28,7 @@ SESSION_COUNTS = {
     5: {"ang": 170, "hap+exc": 442, "sad": 245, "neu": 384},
 }
 WAVS, DIALOGS = sum(COUNTS.values()), 151
-LABEL_SETS = {
+LABEL_SETS = {  # name -> released label -> target
     "4": {"ang": "ang", "exc": "hap", "hap": "hap", "neu": "neu", "sad": "sad"},
     "4_no_exc": {label: label for label in ("ang", "hap", "neu", "sad")},
     "9": {label: label for label in ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "sad", "sur")},
@@ -37,13 +37,13 @@ LABEL_SETS = {
 
 
 def label_map(labels: Sequence[str]) -> dict[str, str]:
-    """Released label -> answer, of a set by its name or of rules ``RELEASED`` and ``RELEASED=ANSWER``.
+    """Return released label -> target, for the name of a set or for rules ``RELEASED`` and ``RELEASED=TARGET``.
 
-    Blanks and commas inside an item separate as well: ``["neu, hap=joy"]`` are two rules.
+    Spaces and commas within an item separate rules, too: ``["neu, hap=joy"]`` is two rules.
 
     Raises:
-        ValueError: on a label that the release does not have or that is there twice, and on an answer that is another
-            released label's name, unless that label is taken under its own name (``hap exc=hap``).
+        InputError: on an unknown or duplicate label, and on a target that is the name of another released label, unless
+            that label has its own name as target (``hap exc=hap``).
 
     Example:
         >>> label_map(["neu", "hap=joy", "exc=joy"])
@@ -52,28 +52,28 @@ def label_map(labels: Sequence[str]) -> dict[str, str]:
     rules = " ".join(labels).replace(",", " ").split()
     if len(rules) == 1 and rules[0] in LABEL_SETS:
         return LABEL_SETS[rules[0]]
-    answers: dict[str, str] = {}
+    targets: dict[str, str] = {}
     for rule in rules:
-        released, equals, answer = rule.partition("=")
+        released, equals, target = rule.partition("=")
         if released not in COUNTS:
             raise InputError(
-                f"--labels {rule}: the release has no label '{released}'; it has {', '.join(COUNTS)}; "
-                f"or name one set: {', '.join(LABEL_SETS)}"
+                f"--labels {rule}: the release has no label '{released}'; choose from {', '.join(COUNTS)}, "
+                f"or one of the sets {', '.join(LABEL_SETS)}"
             )
-        if released in answers:
-            raise InputError(f"--labels {rule}: '{released}' is there twice, before as '{answers[released]}'")
-        if equals and not re.fullmatch(r"\w+", answer):
-            raise InputError(f"--labels {rule}: expected RELEASED or RELEASED=ANSWER, the answer one word")
-        answers[released] = answer or released
-    _refuse_collisions(answers)
-    return answers
+        if released in targets:
+            raise InputError(f"--labels {rule}: duplicate label '{released}', before as '{targets[released]}'")
+        if equals and not re.fullmatch(r"\w+", target):
+            raise InputError(f"--labels {rule}: expected RELEASED or RELEASED=TARGET, with one word as target")
+        targets[released] = target or released
+    _check_collisions(targets)
+    return targets
 
 
-def _refuse_collisions(answers: dict[str, str]) -> None:
-    for released, answer in answers.items():
-        if answer in COUNTS and answers.get(answer) != answer:
-            there = f"taken as '{answers[answer]}'" if answer in answers else "left out"
+def _check_collisions(targets: dict[str, str]) -> None:
+    for released, target in targets.items():
+        if target in COUNTS and targets.get(target) != target:
+            use = f"used as '{targets[target]}'" if target in targets else "not used"
             raise InputError(
-                f"--labels {released}={answer}: '{answer}' is itself a label of the release, and {there}; "
-                f"add '{answer}' to merge both, or choose another word than '{answer}'"
+                f"--labels {released}={target}: '{target}' is itself a label of the release, which is {use}; "
+                f"add '{target}' to merge both, or choose another target than '{target}'"
             )

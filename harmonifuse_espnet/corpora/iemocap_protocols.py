@@ -1,4 +1,4 @@
-"""How papers split IEMOCAP. Scores of different protocols must never stand in one table."""
+"""Protocols by which papers split IEMOCAP into sets. Scores of different protocols are not comparable."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from collections.abc import Callable, Sequence
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.datadir import Utterance
 
-FOLDS = {"superb": 5, "emobox": 5, "loso10": 10, "espnet": 1}
-VALID_RATIO = 0.2
+FOLDS = {"superb": 5, "emobox": 5, "loso10": 10, "espnet": 1}  # protocol -> number of folds
+DEV_FRACTION = 0.2  # of superb's training sessions
 Sets = dict[str, list[Utterance]]
 
 
 def split(utterances: Sequence[Utterance], protocol: str, fold: int | None, seed: int, rules: Sequence[str]) -> Sets:
-    """The sets of a protocol, sets without utterances left out.
+    """Return the sets of a protocol; empty sets are left out.
 
-    ``superb``: test is session ``fold``, dev a random part, about 20 %, of the other sessions (so it shares speakers
-    with train). ``emobox``: the same without dev. ``loso10``: test is speaker ``fold`` (Ses01F, Ses01M, Ses02F, ...),
-    dev the session's other speaker. ``espnet``: test session 5, dev the dialogs Ses04M, whoever speaks in them.
-    ``custom``: the ``rules``.
+    * ``superb``: test is session ``fold``, dev about 20 % of the other sessions' utterances, drawn at random (so it has
+      the same speakers as train).
+    * ``emobox``: the same without dev.
+    * ``loso10``: test is speaker ``fold`` (Ses01F, Ses01M, Ses02F, ...), dev the other speaker of that session.
+    * ``espnet``: test is session 5, dev the dialogs Ses04M with both speakers.
+    * ``custom``: an utterance is in the set of the first rule ``SET=REGEX`` that is found in its id.
 
     Raises:
-        ValueError: if the fold is missing, superfluous or out of range, or a rule is not ``SET=REGEX``.
+        InputError: if the fold is missing, not needed or out of range, or a rule is not ``SET=REGEX``.
     """
     if protocol == "custom":
-        name_of = _custom(rules)
+        set_of = _custom(rules)
     elif rules:
         raise InputError(f"--split goes with --protocol custom, got --protocol {protocol}")
     else:
-        name_of = _PROTOCOLS[protocol](_fold(protocol, fold))
+        set_of = _PROTOCOLS[protocol](_check_fold(protocol, fold))
     sets: Sets = {}
     for utterance in utterances:
-        sets.setdefault(name_of(utterance), []).append(utterance)
+        sets.setdefault(set_of(utterance), []).append(utterance)
     sets.pop("", None)
     if protocol == "superb" and "train" in sets:
-        sets["train"], sets["dev"] = _draw(sets["train"], seed)
+        sets["train"], sets["dev"] = _draw_dev(sets["train"], seed)
     return dict(sorted(sets.items()))
 
 
-def _fold(protocol: str, fold: int | None) -> int:
+def _check_fold(protocol: str, fold: int | None) -> int:
     folds = FOLDS[protocol]
     if fold is None and folds == 1:
         return 1
@@ -80,17 +82,17 @@ def _custom(rules: Sequence[str]) -> Callable[[Utterance], str]:
         if not (name and equals and pattern):
             raise InputError(f"--split {rule}: expected SET=REGEX")
     if not parsed:
-        raise InputError("--protocol custom wants --split SET=REGEX ...")
+        raise InputError("--protocol custom needs --split SET=REGEX ...")
     return lambda utterance: next((name for name, pattern in parsed if pattern.search(utterance.id)), "")
 
 
-def _draw(utterances: list[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
-    """The utterances less a random part, and that part.
+def _draw_dev(utterances: list[Utterance], seed: int) -> tuple[list[Utterance], list[Utterance]]:
+    """Split utterances into train and a random dev set.
 
-    Each id is drawn by itself, so that a recording is on the same side whichever task and labels it is taken for.
+    The draw depends only on the seed and the id, so that a recording is in the same set for all tasks and labels.
     """
-    drawn = [random.Random(f"{seed} {row.id}").random() < VALID_RATIO for row in utterances]
+    in_dev = [random.Random(f"{seed} {row.id}").random() < DEV_FRACTION for row in utterances]
     return (
-        [row for row, chosen in zip(utterances, drawn, strict=True) if not chosen],
-        [row for row, chosen in zip(utterances, drawn, strict=True) if chosen],
+        [row for row, dev in zip(utterances, in_dev, strict=True) if not dev],
+        [row for row, dev in zip(utterances, in_dev, strict=True) if dev],
     )

@@ -1,4 +1,4 @@
-"""LibriSpeech's archives at OpenSLR: where each subset is, its published MD5 sum, and how it is brought here."""
+"""LibriSpeech's archives at OpenSLR: their addresses and MD5 sums, and downloading a subset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harmonifuse_espnet.common.files import writing
 from harmonifuse_espnet.corpora.download import fetch, unpack
 
 BASE_URL = "https://www.openslr.org/resources"
-# Subset -> OpenSLR's resource, and the sum in that resource's md5sum.txt.
+# Subset -> number of the resource at OpenSLR, and the MD5 sum in its md5sum.txt.
 ARCHIVES = {
     "train-clean-100": (12, "2a93770f6d5c6c964bc36631d331a522"),
     "train-clean-360": (12, "c0e676e450a7ff2f54aeade5171606fa"),
@@ -25,31 +25,31 @@ ARCHIVES = {
 
 
 def download_subset(out_dir: Path, subset: str, base_url: str = BASE_URL, keep_archive: bool = False) -> Path:
-    """Make ``out_dir/LibriSpeech/<subset>``, or return at once where it is: the folder appears when it is complete.
+    """Download and unpack ``out_dir/LibriSpeech/<subset>``, unless the folder exists, which means it is complete.
 
     Raises:
-        OSError: if the server refuses or stays away, or the folder cannot be written.
-        ValueError: if the archive's sum is wrong, or it does not hold the subset.
+        AccessError: if the server refuses or does not respond, or the folder cannot be written.
+        InputError: if the archive's MD5 sum is wrong, or the subset is missing from it.
     """
     final = out_dir / "LibriSpeech" / subset
     if final.is_dir():
-        print(f"{final}: already there")
+        print(f"{final}: already exists")
         return final
     resource, md5 = ARCHIVES[subset]
-    archive, unfinished = out_dir / f"{subset}.tar.gz", out_dir / f".{subset}.unfinished"
+    archive, temporary = out_dir / f"{subset}.tar.gz", out_dir / f".{subset}.unfinished"
     fetch(f"{base_url}/{resource}/{subset}.tar.gz", archive, md5)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unpack(archive, unfinished)
-    inside = unfinished / "LibriSpeech"
-    if not (inside / subset).is_dir():
-        raise InputError(f"{archive}: no LibriSpeech/{subset} in it; take OpenSLR's own archive")
+    shutil.rmtree(temporary, ignore_errors=True)
+    unpack(archive, temporary)
+    unpacked = temporary / "LibriSpeech"
+    if not (unpacked / subset).is_dir():
+        raise InputError(f"{archive}: has no LibriSpeech/{subset}; use OpenSLR's archive")
     with writing(out_dir):
         final.parent.mkdir(exist_ok=True)
-        for file in inside.iterdir():
-            if file.is_file():  # such as SPEAKERS.TXT, which every archive has
+        for file in unpacked.iterdir():
+            if file.is_file():  # such as SPEAKERS.TXT, which is in every archive
                 file.replace(final.parent / file.name)
-        (inside / subset).rename(final)
-        shutil.rmtree(unfinished)
+        (unpacked / subset).rename(final)
+        shutil.rmtree(temporary)
         if not keep_archive:
             archive.unlink()
     print(f"{final}: downloaded and unpacked")

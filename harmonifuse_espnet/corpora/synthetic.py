@@ -1,6 +1,6 @@
-"""Made speech in the layouts of LibriSpeech and IEMOCAP, with the releases' traps: corpora to try recipes on.
+"""Write synthetic corpora in the layouts of LibriSpeech and IEMOCAP, with the irregularities of the releases.
 
-Every chapter and dialog is complete where its folder exists: a second call needs to make only what is missing.
+The folder of a chapter or dialog gets its name when it is complete: a second call needs to write only the missing ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import soundfile
 
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
-PAUSE = 0.4  # seconds between turns
+PAUSE_SECONDS = 0.4  # between turns
 IEMOCAP_FOLDERS = ("Attribute", "Categorical", "Self-evaluation")
 CATEGORIES = {
     "ang": "Anger",
@@ -35,25 +35,32 @@ CATEGORIES = {
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A sentence that is read: words, samples (N,) at 16 kHz (None: an empty file)."""
+class ReadSentence:
+    """A read sentence: words, and samples (N,) at 16 kHz (None: an empty file)."""
 
     words: str
     samples: np.ndarray | None
 
 
 @dataclass(frozen=True)
-class Acting:
-    """A turn of a dialog: who speaks (F or M), the words, the label as annotated, samples (N,) at 16 kHz or a wav."""
+class ActedTurn:
+    """A turn of a dialog.
+
+    Attributes:
+        sex: Speaker, F or M.
+        words: Transcript.
+        label: Emotion label.
+        audio: Samples (N,) at 16 kHz, or a wav file.
+    """
 
     sex: str
     words: str
     label: str
-    sound: np.ndarray | Path
+    audio: np.ndarray | Path
 
 
 @dataclass(frozen=True)
-class Reader:
+class SpeakerInfo:
     """A line of ``SPEAKERS.TXT``."""
 
     id: str
@@ -63,58 +70,61 @@ class Reader:
     name: str
 
 
+Row = tuple[str, float, float, ActedTurn]  # id, start and end in seconds, turn
+
+
 def chapter_folder(root: Path, subset: str, reader: str, chapter: str) -> Path:
-    """Where a chapter lies."""
+    """Return the folder of a chapter."""
     return root / "LibriSpeech" / subset / reader / chapter
 
 
 def dialog_folder(root: Path, dialog: str) -> Path:
-    """Where a dialog's wavs lie."""
+    """Return the folder of a dialog's wavs."""
     return _session(root, dialog) / "sentences" / "wav" / dialog
 
 
-def write_chapter(root: Path, subset: str, reader: str, chapter: str, readings: Iterable[Reading]) -> int:
-    """Write a chapter as LibriSpeech does; returns its number of utterances."""
+def write_chapter(root: Path, subset: str, reader: str, chapter: str, sentences: Iterable[ReadSentence]) -> int:
+    """Write a chapter in LibriSpeech's layout; return its number of utterances."""
     final = chapter_folder(root, subset, reader, chapter)
-    folder = _fresh(final)
+    folder = _temporary_folder(final)
     lines = []
-    for number, reading in enumerate(readings):
+    for number, sentence in enumerate(sentences):
         name = f"{reader}-{chapter}-{number:04d}"
-        if reading.samples is None:
+        if sentence.samples is None:
             (folder / f"{name}.flac").touch()
         else:
-            soundfile.write(folder / f"{name}.flac", reading.samples, SAMPLE_RATE)
-        lines.append(f"{name} {reading.words.upper()}")
+            soundfile.write(folder / f"{name}.flac", sentence.samples, SAMPLE_RATE)
+        lines.append(f"{name} {sentence.words.upper()}")
     (folder / f"{reader}-{chapter}.trans.txt").write_text("\n".join(lines), encoding="utf-8")
     os.rename(folder, final)
     return len(lines)
 
 
-def write_speakers(root: Path, title: str, readers: Iterable[Reader]) -> None:
-    """``SPEAKERS.TXT`` with its comments; a name may have bars in it, as one of the release has."""
+def write_speakers(root: Path, title: str, speakers: Iterable[SpeakerInfo]) -> None:
+    """Write ``SPEAKERS.TXT`` with its comments; a name may contain bars, as one in the release does."""
     lines = [f"; {title}", ";ID  |SEX| SUBSET           |MINUTES| NAME"]
-    lines += [f"{row.id:<5}| {row.sex} | {row.subset:<17}| {row.minutes:<5.2f} | {row.name}" for row in readers]
+    lines += [f"{row.id:<5}| {row.sex} | {row.subset:<17}| {row.minutes:<5.2f} | {row.name}" for row in speakers]
     _write(root / "LibriSpeech" / "SPEAKERS.TXT", "\n".join(lines) + "\n")
 
 
-def write_dialog(root: Path, dialog: str, turns: Iterable[Acting], newline: str = "\n") -> int:
-    """Write a dialog as IEMOCAP does; returns its number of utterances."""
+def write_dialog(root: Path, dialog: str, turns: Iterable[ActedTurn], newline: str = "\n") -> int:
+    """Write a dialog in IEMOCAP's layout; return its number of utterances."""
     final = dialog_folder(root, dialog)
-    folder = _fresh(final)
-    rows: list[tuple[str, float, float, Acting]] = []
+    folder = _temporary_folder(final)
+    rows: list[Row] = []
     counts: Counter[str] = Counter()
     start = 1.0
     for turn in turns:
         name = f"{dialog}_{turn.sex}{counts[turn.sex]:03d}"
         counts[turn.sex] += 1
-        end = start + _write_wav(folder / f"{name}.wav", turn.sound)
+        end = start + _write_wav(folder / f"{name}.wav", turn.audio)
         rows.append((name, start, end, turn))
-        start = end + PAUSE
-    _leave_behind(folder, [name for name, *_ in rows])
-    texts = {"transcriptions": _transcript(dialog, rows), "EmoEvaluation": _evaluation(rows)}
-    for kind, text in texts.items():
+        start = end + PAUSE_SECONDS
+    _write_hidden_files(folder, [name for name, *_ in rows])
+    files = {"transcriptions": _transcript_lines(dialog, rows), "EmoEvaluation": _evaluation_lines(rows)}
+    for kind, lines in files.items():
         path = _session(root, dialog) / "dialog" / kind / f"{dialog}.txt"
-        _write(path, "".join(f"{line}{newline}" for line in text))
+        _write(path, "".join(f"{line}{newline}" for line in lines))
         _write(path.with_name(f"._{path.name}"), "\0")
     for kind in IEMOCAP_FOLDERS:
         _write(_session(root, dialog) / "dialog" / "EmoEvaluation" / kind / f"{dialog}_e1.txt", f"{rows[0][0]} :;\n")
@@ -122,25 +132,25 @@ def write_dialog(root: Path, dialog: str, turns: Iterable[Acting], newline: str 
     return len(rows)
 
 
-def _leave_behind(folder: Path, names: Sequence[str]) -> None:
-    """A ``._`` file for each wav, as copies from a Macintosh leave behind."""
+def _write_hidden_files(folder: Path, names: Sequence[str]) -> None:
+    """Write a ``._`` file for each wav, as macOS does when it copies files to other systems."""
     first, *others = (folder / f"._{name}.wav" for name in names)
     first.write_bytes(b"\0\5\26\7")
     for path in others:
         _link(first, path)
 
 
-def _write_wav(path: Path, sound: np.ndarray | Path) -> float:
-    """Write samples, or give a wav another name; returns its seconds."""
-    if isinstance(sound, Path):
-        _link(sound, path)
+def _write_wav(path: Path, audio: np.ndarray | Path) -> float:
+    """Write samples, or link a wav file; return the duration in seconds."""
+    if isinstance(audio, Path):
+        _link(audio, path)
         return float(soundfile.info(path).duration)
-    soundfile.write(path, sound, SAMPLE_RATE, subtype="PCM_16")
-    return len(sound) / SAMPLE_RATE
+    soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16")
+    return len(audio) / SAMPLE_RATE
 
 
 def _link(source: Path, path: Path) -> None:
-    """A hard link, or a copy where the drive has no links."""
+    """Create a hard link, or a copy if the file system has no hard links."""
     try:
         os.link(source, path)
     except OSError:
@@ -151,8 +161,8 @@ def _session(root: Path, dialog: str) -> Path:
     return root / "IEMOCAP_full_release" / f"Session{int(dialog[3:5])}"
 
 
-def _transcript(dialog: str, rows: Sequence[tuple[str, float, float, Acting]]) -> Iterator[str]:
-    """Transcriptions, with a tag now and then, a bare line, and an id that has no wav."""
+def _transcript_lines(dialog: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield transcripts, some with tags, some lines without an id, and an id without a wav."""
     for index, (name, start, end, turn) in enumerate(rows):
         words = f"{turn.words.capitalize()}."
         if index % 9 == 4:
@@ -163,8 +173,8 @@ def _transcript(dialog: str, rows: Sequence[tuple[str, float, float, Acting]]) -
     yield f"{dialog}_FXX0 [{end:08.4f}-{end + 1:08.4f}]: Hm."
 
 
-def _evaluation(rows: Sequence[tuple[str, float, float, Acting]]) -> Iterator[str]:
-    """Evaluations with their raters' lines; a number is missing now and then."""
+def _evaluation_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield evaluations with the lines of the raters, some of which miss a number."""
     yield "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]"
     yield ""
     for index, (name, start, end, turn) in enumerate(rows):
@@ -176,8 +186,8 @@ def _evaluation(rows: Sequence[tuple[str, float, float, Acting]]) -> Iterator[st
         yield ""
 
 
-def _fresh(final: Path) -> Path:
-    """An empty folder beside ``final``, under a name that no reader takes for it."""
+def _temporary_folder(final: Path) -> Path:
+    """Create an empty hidden folder beside ``final``, which readers of corpora ignore."""
     folder = final.with_name(f".{final.name}.unfinished")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

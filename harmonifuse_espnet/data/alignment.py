@@ -1,10 +1,16 @@
-"""When each word of a transcript was said, from a CTC head that has learned to transcribe, as Kaldi's ``ctm``.
+"""Forced alignment, second part: word boundaries between the peaks of a CTC head, written as a Kaldi ``ctm``.
 
-CTC's peaks lie somewhere within the words, not where they part. The times b_1 < b_2 < ... at which words part are those
-that minimise ``sum_i 6 level(b_i) + sum_i (log(d_i / d(w_i)) / 0.3)^2`` by dynamic programming: ``level`` is the
-sound's level at that time (0 for the utterance's softest 5 %, 1 for its loudest), ``d_i = b_i - b_(i-1)`` how long
-word w_i then takes, ``d(w)`` the median of what it took before, over all utterances. b_i lies between the last peak of
-one word and the first of the next, 60 ms aside at most. Without ``d``, closures within a word pass for its end.
+A CTC head has its peaks somewhere within the words, not at their boundaries (``inference/ctc_alignment.py`` finds the
+peaks). Dynamic programming places the boundaries b_1 < b_2 < ... of an utterance so that the sum of two costs is
+smallest::
+
+    cost = sum_i 6 level(b_i) + sum_i (log(d_i / d(w_i)) / 0.3)^2
+
+In plain words: a boundary should be where the sound is soft, and a word should take as long as it usually does.
+``level`` is the sound level, from 0 (the softest 5 % of the utterance) to 1 (the loudest 5 %); ``d_i = b_i - b_(i-1)``
+is the duration of word w_i; ``d(w)`` is the median duration of word w in all utterances, from the boundaries of the
+previous round. b_i lies between the last peak of one word and the first peak of the next, or at most 60 ms outside.
+Without the second cost, a stop closure within a word would be mistaken for the end of the word.
 """
 
 from __future__ import annotations
@@ -12,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +25,25 @@ from numpy.typing import NDArray
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
-if TYPE_CHECKING:
-    pass
-
-CTM = "ctm"  # the file, in a dump folder
-COMMENT = ";;"  # begins a line that says nothing of words
-FRAME = 0.01  # seconds, to which words are told apart
-SHORTEST = 0.06  # seconds of a word
-_ASIDE = 0.06
+CTM = "ctm"  # file name in a dump folder
+COMMENT = ";;"  # at the beginning of a comment line
+FRAME_SECONDS = 0.01  # resolution of the boundaries
+MIN_WORD_SECONDS = 0.06
+_MAX_MARGIN_SECONDS = 0.06  # how far a boundary may lie outside the peaks around it
 _LEVEL_WEIGHT = 6.0
-_SPREAD = 0.3
-_RANGE = 40.0  # decibels; digital silence would make everything else loud
+_LOG_DURATION_SPREAD = 0.3
+_LEVEL_WINDOW = 400  # samples, 25 ms
+_LEVEL_RANGE_DB = 40.0  # below the loudest; limits the range where an utterance has digital silence
+_MIN_LEVEL_RANGE_DB = 10.0
 _ROUNDS = 4
-_PRIOR = 3  # how many times a word is taken to have been said with the median length of all words
+_DEFAULT_DURATION_SECONDS = 0.3  # if no word has both boundaries within its utterance
+_PRIOR_COUNT = 3  # weight of the median duration of all words in that of one word, in occurrences
+_TOO_SHORT_COST = 1e3
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word, and when it begins and ends, in seconds."""
+    """A word with its start and end in seconds."""
 
     text: str
     start: float
@@ -45,70 +51,78 @@ class Word:
 
 
 @dataclass
-class Heard:
-    """An utterance whose words are to be told apart.
+class AlignmentState:
+    """An utterance during the search for its word boundaries.
 
     Attributes:
-        words: Its U words.
-        level: Of each ``FRAME`` of the sound, 0 to 1 (T,).
-        candidates: Frames at which each word but the last may end: U - 1 arrays.
-        parts: Frames at which words part, as far as known (U - 1,).
+        words: U words.
+        levels: Sound level of each frame of ``FRAME_SECONDS``, 0 to 1 (T,).
+        candidates: For each word but the last, the frames at which it may end: U - 1 arrays.
+        boundaries: Current boundaries between the words, in frames (U - 1,).
     """
 
     words: Sequence[str]
-    level: NDArray[np.float64]
+    levels: NDArray[np.float64]
     candidates: Sequence[NDArray[np.int64]]
-    parts: NDArray[np.int64]
+    boundaries: NDArray[np.int64]
 
     @classmethod
-    def of(cls, words: Sequence[str], peaks: Sequence[Sequence[float]], samples: NDArray[np.float32]) -> Heard:
-        """Before anything is known of how long words take: they part where it is softest.
+    def from_peaks(
+        cls, words: Sequence[str], peaks: Sequence[Sequence[float]], samples: NDArray[np.float32]
+    ) -> AlignmentState:
+        """Place each boundary at the softest candidate, without durations.
 
-        ``peaks`` are the first and the last frame that CTC gives each word, in seconds (U, 2), of samples (N,).
+        Args:
+            words: U words.
+            peaks: Times of the first and the last CTC frame of each word, in seconds (U, 2).
+            samples: Audio at 16 kHz (N,).
         """
-        levels = level(samples)
+        levels = sound_level(samples)
         candidates = _candidates(np.asarray(peaks, dtype=np.float64), len(levels))
-        parts = [frames[levels[frames].argmin()] for frames in candidates]
-        return cls(words, levels, candidates, np.array(parts, dtype=np.int64))
+        softest = [frames[levels[frames].argmin()] for frames in candidates]
+        return cls(words, levels, candidates, np.array(softest, dtype=np.int64))
 
-    def lengths(self) -> NDArray[np.float64]:
-        """Seconds of each word but the first and the last, which have the silence around speech with them (U - 2,)."""
-        return np.diff(self.parts) * FRAME
+    def inner_durations(self) -> NDArray[np.float64]:
+        """Return the seconds of each word but the first and the last, which include silence around speech (U - 2,)."""
+        return np.diff(self.boundaries) * FRAME_SECONDS
 
 
-def level(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of every ``FRAME`` of samples (N,) at 16 kHz: decibels of 25 ms, the loudest 5 % as 1, as 0 the
-    softest 5 % and what is 40 decibels below the loudest.
+def sound_level(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the level from 0 to 1 of every frame of ``FRAME_SECONDS`` of samples (N,) at 16 kHz.
+
+    It is the power in decibels over 25 ms, scaled linearly. 1 is the 95 % quantile; 0 is the 5 % quantile, but at most
+    40 dB below it.
     """
-    hop = round(FRAME * SAMPLE_RATE)
-    power = np.convolve(np.square(samples, dtype=np.float64), np.full(400, 1 / 400), "same")[::hop]
+    hop = round(FRAME_SECONDS * SAMPLE_RATE)
+    window = np.full(_LEVEL_WINDOW, 1 / _LEVEL_WINDOW)
+    power = np.convolve(np.square(samples, dtype=np.float64), window, "same")[::hop]
     decibels = 10 * np.log10(power + 1e-9)
     low, high = np.quantile(decibels, [0.05, 0.95])
-    low = max(low, high - _RANGE)
-    return np.clip((decibels - low) / max(high - low, 10.0), 0.0, 1.0)
+    low = max(low, high - _LEVEL_RANGE_DB)
+    return np.clip((decibels - low) / max(high - low, _MIN_LEVEL_RANGE_DB), 0.0, 1.0)
 
 
-def refine_boundaries(utterances: Sequence[Heard]) -> None:
-    """Move the ``parts`` of all utterances to where words part best, by what words usually take, in four rounds."""
+def refine_boundaries(utterances: Sequence[AlignmentState]) -> None:
+    """Minimise the cost of the boundaries of all utterances, in four rounds; durations come from the round before."""
     for _ in range(_ROUNDS):
-        usual = _usual_lengths(utterances)
-        for heard in utterances:
-            if len(heard.words) > 1:
-                heard.parts = _best_parts(heard, [usual[word] for word in heard.words])
+        durations = _log_durations(utterances)
+        for state in utterances:
+            if len(state.words) > 1:
+                state.boundaries = _best_boundaries(state, [durations[word] for word in state.words])
 
 
-def aligned_words(heard: Heard) -> list[Word]:
-    """The words with their times; none if one of them is shorter than a word can be.
+def aligned_words(state: AlignmentState) -> list[Word]:
+    """Return the words with their times, or [] if one of them is shorter than ``MIN_WORD_SECONDS``.
 
-    The first begins with the utterance, the last ends with it: silence there is theirs.
+    The first word starts and the last word ends with the utterance; both include the silence there.
     """
-    edges = [0.0, *(heard.parts * FRAME), len(heard.level) * FRAME]
-    words = [Word(*word) for word in zip(heard.words, edges, edges[1:], strict=False)]
-    return words if all(word.end - word.start >= SHORTEST - 1e-9 for word in words) else []
+    edges = [0.0, *(state.boundaries * FRAME_SECONDS), len(state.levels) * FRAME_SECONDS]
+    words = [Word(*word) for word in zip(state.words, edges, edges[1:], strict=False)]
+    return words if all(word.end - word.start >= MIN_WORD_SECONDS - 1e-9 for word in words) else []
 
 
 def format_ctm(utterances: Mapping[str, Iterable[Word]]) -> str:
-    """Lines ``utterance 1 start duration word``, in seconds.
+    """Return the lines ``utterance channel start duration word``, in seconds; the channel is 1.
 
     Example:
         >>> format_ctm({"utt1": [Word("ONE", 0.0, 0.31), Word("TWO", 0.31, 0.8)]})
@@ -122,11 +136,11 @@ def format_ctm(utterances: Mapping[str, Iterable[Word]]) -> str:
 
 
 def read_ctm(path: str | Path) -> dict[str, list[Word]]:
-    """Words by utterance; lines that begin with ``;;`` are comments.
+    """Read the words of each utterance; lines that start with ``;;`` are comments.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: on a line that is none of a ``ctm``, with file:line.
+        FileNotFoundError: if the file does not exist.
+        InputError: on a line that is not valid in a ``ctm``, with file:line.
     """
     utterances: dict[str, list[Word]] = {}
     with open(path, encoding="utf-8") as lines:
@@ -134,54 +148,58 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
             if line.startswith(COMMENT):
                 continue
             try:
-                utterance, _, start, duration, text, *_ = line.split()
-                begins, lasts = float(start), float(duration)
+                utterance, _, start_field, duration_field, text, *_ = line.split()
+                start, duration = float(start_field), float(duration_field)
             except ValueError as error:
                 raise InputError(
                     f"{path}:{number}: expected 'utterance channel start duration word', got {line.rstrip()!r}"
                 ) from error
-            utterances.setdefault(utterance, []).append(Word(text, begins, round(begins + lasts, 4)))
+            utterances.setdefault(utterance, []).append(Word(text, start, round(start + duration, 4)))
     return utterances
 
 
 def _candidates(peaks: NDArray[np.float64], frames: int) -> list[NDArray[np.int64]]:
-    """Of ``frames``, those at which each word but the last may end, for ``peaks`` (U, 2); never none."""
+    """Return the frames, of ``frames``, at which each word but the last may end; at least one for each word."""
     last = frames - 1
-    from_, to = (peaks[:-1, 1] - _ASIDE) / FRAME, (peaks[1:, 0] + _ASIDE) / FRAME
-    starts = np.clip(from_.round(), 1, max(last - 1, 1)).astype(np.int64)
-    ends = np.clip(to.round(), starts + 1, max(last, 2)).astype(np.int64)
+    earliest = (peaks[:-1, 1] - _MAX_MARGIN_SECONDS) / FRAME_SECONDS
+    latest = (peaks[1:, 0] + _MAX_MARGIN_SECONDS) / FRAME_SECONDS
+    starts = np.clip(earliest.round(), 1, max(last - 1, 1)).astype(np.int64)
+    ends = np.clip(latest.round(), starts + 1, max(last, 2)).astype(np.int64)
     return [np.minimum(np.arange(start, end), last) for start, end in zip(starts, ends, strict=True)]
 
 
-def _usual_lengths(utterances: Iterable[Heard]) -> Mapping[str, float]:
-    """Word -> logarithm of the seconds that it usually takes."""
-    taken: dict[str, list[float]] = {word: [] for heard in utterances for word in heard.words}
-    for heard in utterances:
-        for word, seconds in zip(heard.words[1:-1], heard.lengths(), strict=True):
-            taken[word].append(float(np.log(max(seconds, SHORTEST))))
-    everything = [length for lengths in taken.values() for length in lengths]
-    overall = float(np.median(everything)) if everything else float(np.log(0.3))
+def _log_durations(utterances: Iterable[AlignmentState]) -> Mapping[str, float]:
+    """Return word -> logarithm of its usual duration in seconds; rare words get close to the median of all words."""
+    measured: dict[str, list[float]] = {word: [] for state in utterances for word in state.words}
+    for state in utterances:
+        for word, seconds in zip(state.words[1:-1], state.inner_durations(), strict=True):
+            measured[word].append(float(np.log(max(seconds, MIN_WORD_SECONDS))))
+    everything = [duration for durations in measured.values() for duration in durations]
+    overall = float(np.median(everything)) if everything else float(np.log(_DEFAULT_DURATION_SECONDS))
     return {
-        word: (float(np.median(lengths)) * len(lengths) + overall * _PRIOR) / (len(lengths) + _PRIOR)
-        if lengths
+        word: (float(np.median(durations)) * len(durations) + overall * _PRIOR_COUNT) / (len(durations) + _PRIOR_COUNT)
+        if durations
         else overall
-        for word, lengths in taken.items()
+        for word, durations in measured.items()
     }
 
 
-def _best_parts(heard: Heard, usual: Sequence[float]) -> NDArray[np.int64]:
-    """Where the words of one utterance part, for the logarithms of their usual lengths: (U - 1,)."""
-    candidates = heard.candidates
-    cost, before = _LEVEL_WEIGHT * heard.level[candidates[0]], []
-    for previous, frames, expected in zip(candidates, candidates[1:], usual[1:], strict=False):
-        seconds = (frames[None] - previous[:, None]) * FRAME
-        strange = np.square((np.log(np.maximum(seconds, FRAME)) - expected) / _SPREAD)
-        total = cost[:, None] + np.where(seconds < SHORTEST, 1e3, strange)
-        before.append(total.argmin(0))
-        cost = total.min(0) + _LEVEL_WEIGHT * heard.level[frames]
-    at = int(cost.argmin())
-    parts = [candidates[-1][at]]
-    for frames, best in zip(reversed(candidates[:-1]), reversed(before), strict=True):
-        at = int(best[at])
-        parts.append(frames[at])
-    return np.array(parts[::-1], dtype=np.int64)
+def _best_boundaries(state: AlignmentState, durations: Sequence[float]) -> NDArray[np.int64]:
+    """Return the boundaries (U - 1,) of lowest cost, by dynamic programming over the words.
+
+    ``durations`` are the logarithms of the words' usual durations (U,).
+    """
+    candidates = state.candidates
+    cost, best_previous = _LEVEL_WEIGHT * state.levels[candidates[0]], []
+    for previous, frames, expected in zip(candidates, candidates[1:], durations[1:], strict=False):
+        seconds = (frames[None] - previous[:, None]) * FRAME_SECONDS
+        deviation = np.square((np.log(np.maximum(seconds, FRAME_SECONDS)) - expected) / _LOG_DURATION_SPREAD)
+        total = cost[:, None] + np.where(seconds < MIN_WORD_SECONDS, _TOO_SHORT_COST, deviation)
+        best_previous.append(total.argmin(0))
+        cost = total.min(0) + _LEVEL_WEIGHT * state.levels[frames]
+    index = int(cost.argmin())
+    boundaries = [candidates[-1][index]]
+    for frames, best in zip(reversed(candidates[:-1]), reversed(best_previous), strict=True):
+        index = int(best[index])
+        boundaries.append(frames[index])
+    return np.array(boundaries[::-1], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Audio files: read one of any kind into mono samples, resample, turn into 16-bit bytes. No torch unless resampling."""
+"""Audio files: read any format as mono samples, resample, encode as 16 bit. PyTorch is imported only to resample."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 if TYPE_CHECKING:
     import torch
 
-SAMPLE_RATE = 16000  # hertz, of everything that the model hears
+SAMPLE_RATE = 16000  # hertz, of all audio that the model reads
 FORMATS = ("flac", "wav")
 _FULL_SCALE = 32768
-_STREAMED = 0x7FFFF000  # lengths from here up are what programs write into a header that they cannot go back to
-_UNKNOWN = 1 << 48  # libsndfile's frames, or more, where a FLAC header does not say
-_CUT_SHORT = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED_BYTES = 0x7FFFF000  # a header's length from here up stands for "unknown": the file was written to a pipe
+_UNKNOWN_FRAMES = 1 << 48  # libsndfile reports at least this many frames if a FLAC header has no length
+_TRUNCATED = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _IN_ARK = re.compile(r"(?P<ark>.+):\d+$")
 
 
-def file_of(location: str) -> Path:
-    """The file that a ``wav.scp`` entry names: the path itself, or the archive of ``archive.ark:offset``."""
+def audio_file(location: str) -> Path:
+    """Return the file of a ``wav.scp`` entry: the path itself, or the archive of ``archive.ark:offset``."""
     in_ark = _IN_ARK.match(location)
     return Path(in_ark["ark"]) if in_ark and not Path(location).is_file() else Path(location)
 
 
 def read_audio(location: str, expected_rate: int | None = None) -> tuple[NDArray[np.float32], int]:
-    """Read one audio file (anything libsndfile reads), or one entry of a Kaldi archive.
+    """Read one audio file (any format of libsndfile), or one entry of a Kaldi archive.
 
     Args:
-        location: A path, or ``archive.ark:offset``, as ``wav.scp`` has it; relative to the working directory.
-        expected_rate: The sampling rate that it must have, in hertz; None for any.
+        location: A path, or ``archive.ark:offset``, as in ``wav.scp``; relative to the working directory.
+        expected_rate: Required sampling rate in hertz; None for any.
 
     Returns:
         Samples in [-1, 1], shape (N,), N > 0, and the sampling rate in hertz.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is no audio, is cut short, is empty, has several channels or another rate.
+        MissingFileError: if the file does not exist.
+        InputError: if the file is not audio, is truncated or empty, or has several channels or another rate.
     """
-    path = file_of(location)
+    path = audio_file(location)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such audio file; correct the path in wav.scp or restore the file")
     samples, rate = _read_file(path) if path == Path(location) else _read_ark(location)
     if samples.ndim > 1:
-        raise InputError(f"{location}: {samples.shape[1]} channels where one is needed; choose or mix one first")
+        raise InputError(f"{location}: {samples.shape[1]} channels, expected 1; select one or mix them down")
     if not samples.size:
         raise InputError(f"{location}: the audio is empty (0 samples)")
     if expected_rate not in (None, rate):
         raise InputError(
-            f"{location}: sampled at {rate} Hz, expected {expected_rate} Hz; format_audio (stage 2) resamples"
+            f"{location}: sampling rate {rate} Hz, expected {expected_rate} Hz; format_audio (stage 2) resamples"
         )
     return samples, rate
 
@@ -67,37 +67,40 @@ def _read_file(path: Path) -> tuple[NDArray[np.float32], int]:
         raise InputError(f"{path}: the file is empty (0 bytes)")
     try:
         with soundfile.SoundFile(path) as file:
-            if file.frames >= _UNKNOWN:
-                raise InputError(f"{path}: the header gives no length; write the file anew, for example by ffmpeg")
+            if file.frames >= _UNKNOWN_FRAMES:
+                raise InputError(f"{path}: the header has no length; rewrite the file, for example with ffmpeg")
             declared = max(file.frames, _declared_frames(path, file))
             samples = file.read(dtype="float32")
             rate = int(file.samplerate)
     except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: not audio, or damaged ({error.error_string})") from error
+        raise InputError(f"{path}: not audio, or damaged ({error.error_string}); restore the file") from error
     if len(samples) < declared:
-        raise InputError(f"{path}: cut short, {len(samples)} samples are left of {declared}")
+        raise InputError(f"{path}: truncated, {len(samples)} of {declared} samples; restore the file")
     return samples, rate
 
 
 def _declared_frames(path: Path, file: soundfile.SoundFile) -> int:
-    """How many frames the header promises; libsndfile silently believes the file's length instead."""
+    """Return the number of frames in the header, 0 if unknown; libsndfile silently uses the file's length instead."""
     if file.format == "NIST":
         with path.open("rb") as header:
             count = re.search(rb"sample_count -i (\d+)", header.read(1024))
         return int(count[1]) if count else 0
-    cut = _CUT_SHORT.search(file.extra_info)
-    if cut is None or int(cut[1]) >= _STREAMED:
+    truncated = _TRUNCATED.search(file.extra_info)
+    if truncated is None:
         return 0
-    return file.frames * int(cut[1]) // max(int(cut[2]), 1) if file.frames else int(cut[1])
+    declared_bytes, present_bytes = int(truncated[1]), int(truncated[2])
+    if declared_bytes >= _STREAMED_BYTES:
+        return 0
+    return file.frames * declared_bytes // max(present_bytes, 1) if file.frames else declared_bytes
 
 
 def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
     try:
         entry = kaldiio.load_mat(location)
     except (soundfile.LibsndfileError, ValueError, EOFError, AssertionError, UnicodeDecodeError) as error:
-        raise InputError(f"{location}: no audio entry of a Kaldi archive, or damaged ({error})") from error
+        raise InputError(f"{location}: not an audio entry of a Kaldi archive, or damaged ({error})") from error
     if not isinstance(entry, tuple):
-        raise InputError(f"{location}: the archive holds a matrix here, not audio")
+        raise InputError(f"{location}: this entry of the archive is a matrix, not audio")
     rate, samples = entry
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / _FULL_SCALE, int(rate)
@@ -105,9 +108,9 @@ def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
 
 
 def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
-    """Resample by torchaudio (windowed sinc); shape (N,) -> (ceil(N * target / rate),). Equal rates change nothing.
+    """Resample with torchaudio (windowed sinc): (N,) -> (ceil(N * target / rate),). Equal rates return ``samples``.
 
-    Overshoot is not cut off here: near full scale the result may leave [-1, 1].
+    Overshoot is not clipped: near full scale the result may leave [-1, 1].
     """
     if rate == target:
         return samples
@@ -125,9 +128,9 @@ def _resampler(rate: int, target: int) -> torch.nn.Module:
 
 
 def to_16_bit(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], int]:
-    """Round samples in [-1, 1] to 16 bit; those beyond full scale are clamped, and counted.
+    """Round samples in [-1, 1] to 16 bit; return them and the number of samples beyond full scale, which are clamped.
 
-    16-bit audio that was read by :func:`read_audio` comes back exactly.
+    For 16-bit audio from :func:`read_audio` this restores the original samples exactly.
 
     Example:
         >>> to_16_bit(np.array([0.5, -1.0, 1.5], dtype=np.float32))
@@ -138,20 +141,23 @@ def to_16_bit(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], int]:
     return np.clip(scaled, -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16), clamped
 
 
-def encode(samples: NDArray[np.int16], rate: int, audio_format: str) -> bytes:
-    """The bytes of a 16-bit mono ``flac`` or ``wav`` file; made in memory, so that a full disk is an OSError."""
+def encode_audio(samples: NDArray[np.int16], rate: int, audio_format: str) -> bytes:
+    """Return the bytes of a 16-bit mono ``flac`` or ``wav`` file.
+
+    They are encoded in memory and written by the caller: libsndfile reports a full disk as an error of the format.
+    """
     if audio_format not in FORMATS:
-        raise InputError(f"unknown audio format '{audio_format}'; known are {', '.join(FORMATS)}")
+        raise InputError(f"unknown audio format '{audio_format}'; choose from {', '.join(FORMATS)}")
     buffer = BytesIO()
     soundfile.write(buffer, samples, rate, format=audio_format.upper(), subtype="PCM_16")
     return buffer.getvalue()
 
 
 def ark_entry(utterance: str, samples: NDArray[np.int16], rate: int) -> tuple[bytes, int]:
-    """One entry of a Kaldi archive, FLAC inside, which ESPnet's ``kaldi_ark`` reads back as samples in [-1, 1].
+    """Encode one entry of a Kaldi archive, with FLAC inside, which ESPnet's type ``kaldi_ark`` reads.
 
     Returns:
-        The entry's bytes, and the offset in them that an scp line points to.
+        The bytes of the entry, and the offset in them for the ``scp`` line.
     """
     buffer = BytesIO()
     options = {"format": "FLAC", "subtype": "PCM_16"}

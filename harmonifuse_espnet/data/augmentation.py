@@ -1,4 +1,4 @@
-"""Speech varied in training so that it still has the same answer: speed, white noise, gain."""
+"""Augmentation of the waveform in training that keeps the target: speed perturbation, white noise, gain."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from harmonifuse_espnet.data.audio import resample
 
 
 class Augmentation:
-    """Draws how to vary an utterance from NumPy's global state, which ESPnet seeds by epoch.
+    """Random speed, noise and gain, with options by task.
 
-    A task that an option does not name stays as it is. Masks over time and frequency are the frontend's.
+    A task without an option is not changed by it. Random numbers come from NumPy's global state, which ESPnet seeds by
+    epoch. SpecAugment's masks over time and frequency belong to the frontend.
 
     Args:
         tasks: Names of all tasks.
         speed_perturb: Task -> speed factors to draw from, such as ``{"asr": [0.9, 1.0, 1.1]}`` (Ko et al., 2015).
-        gain: Task -> decibels g: the level changes by -g to g. Samples may pass 1: nothing is clipped.
-        noise: Task -> [lowest, highest] signal-to-noise ratio in decibels, of white noise.
-        noise_prob: How probable noise is.
+        gain: Task -> maximum g of the gain, which is drawn from -g to g decibels. Samples beyond 1 are not clipped.
+        noise: Task -> [minimum, maximum] signal-to-noise ratio of white noise, in decibels.
+        noise_prob: Probability of noise.
 
     Raises:
-        ValueError: if an option names an unknown task, or its value is out of range.
+        InputError: if an option has an unknown task, or its value is out of range.
     """
 
     def __init__(
@@ -45,43 +46,46 @@ class Augmentation:
         for option, values in options.items():
             unknown = set(values) - set(tasks)
             if unknown:
-                raise InputError(f"{option} names unknown tasks {sorted(unknown)}; the table has {sorted(tasks)}")
+                raise InputError(f"{option} has unknown tasks {sorted(unknown)}; the table has {sorted(tasks)}")
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
         for task, decibels in self.gain.items():
             if decibels < 0:
-                raise InputError(f"gain: task '{task}' has {decibels}, expected decibels of 0 or more")
+                raise InputError(f"gain: task '{task}' has {decibels}, expected 0 or more decibels")
         for task, ratios in self.noise.items():
             if len(ratios) != 2 or ratios[0] > ratios[1]:
-                raise InputError(f"noise: task '{task}' has {ratios}, expected [lowest, highest] decibels")
-        if not 0 <= noise_prob <= 1:
-            raise InputError(f"noise_prob is {noise_prob}, expected a probability from 0 to 1")
+                raise InputError(f"noise: task '{task}' has {ratios}, expected [minimum, maximum] in decibels")
+        if not 0 <= self.noise_prob <= 1:
+            raise InputError(f"noise_prob is {self.noise_prob}, expected a probability from 0 to 1")
 
     def __call__(self, speech: np.ndarray, task: str, utterance: str) -> np.ndarray:
-        """Samples (N,) -> (about N / speed factor,).
+        """Augment samples (N,); the result has about N / speed factor samples.
 
         Raises:
-            ValueError: if any option is given, for whatever task, and speech is not samples but features.
+            InputError: if any option is given, for any task, and ``speech`` is features instead of samples.
         """
         if self.given and speech.ndim != 1:
             raise InputError(
-                f"{utterance}: preprocessor_conf has {', '.join(self.given)}, which change samples, but speech has the "
-                f"shape {speech.shape}, as of features; take them out, or train with --feats_type raw"
+                f"{utterance}: preprocessor_conf has {', '.join(self.given)}, which need samples (N,), but speech has "
+                f"the shape {speech.shape} of features; remove them, or train with --feats_type raw"
             )
         speech = change_speed(speech, float(np.random.choice(self.speed_perturb.get(task, [1.0]))))
         if task in self.noise and np.random.random() < self.noise_prob:
-            lowest, highest = self.noise[task]
-            speech = add_noise(speech, np.random.uniform(lowest, highest))
+            minimum, maximum = self.noise[task]
+            speech = add_noise(speech, np.random.uniform(minimum, maximum))
         if task in self.gain:
             speech = change_gain(speech, np.random.uniform(-self.gain[task], self.gain[task]))
         return speech
 
 
 def change_speed(speech: np.ndarray, factor: float) -> np.ndarray:
-    """Play speech (N,) ``factor`` times as fast, pitch and formants with it: about N / factor samples."""
+    """Resample speech (N,) to about N / factor samples, which also shifts pitch and formants by ``factor``."""
     return resample(speech, round(factor * 100), 100)
 
 
 def change_gain(speech: np.ndarray, decibels: float) -> np.ndarray:
-    """Speech (N,) times 10^(decibels / 20).
+    """Multiply speech (N,) by 10^(decibels / 20).
 
     Example:
         >>> change_gain(np.array([0.1, -0.2], dtype=np.float32), 20.0)
@@ -91,7 +95,7 @@ def change_gain(speech: np.ndarray, decibels: float) -> np.ndarray:
 
 
 def add_noise(speech: np.ndarray, decibels: float) -> np.ndarray:
-    """Speech (N,) and white noise, ``decibels`` the ratio of their energies. Silence stays silent."""
+    """Add white noise to speech (N,) at a signal-to-noise ratio of ``decibels``; digital silence is not changed."""
     import torchaudio
 
     noise = torch.from_numpy(np.random.standard_normal(len(speech)).astype(np.float32))

@@ -19,11 +19,11 @@ class Utterance:
     """One utterance of a data folder.
 
     Attributes:
-        id: Its name, without blanks or slashes, unique in everything that is trained or tested together.
-        audio: Path of its audio file (or ``ark:offset`` in a dump folder).
-        text: The answer: words for a text task, the label for a label task.
-        speaker: Who speaks, without blanks.
-        task: The task's name in the table of tasks.
+        id: Utterance id, without spaces or slashes; unique among all utterances of a training or test set.
+        audio: Path of the audio file (or ``ark:offset`` in a dump folder).
+        text: The target: the transcript for a text task, the label for a label task.
+        speaker: Speaker id, without spaces or slashes.
+        task: Name of the task in the table of tasks.
     """
 
     id: str
@@ -34,14 +34,14 @@ class Utterance:
 
 
 def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
-    """The corpus folder as an absolute path, links kept.
+    """Return the corpus folder as an absolute path; symbolic links are kept.
 
     Raises:
-        FileNotFoundError: if it is no folder; names it, what was ``expected`` inside, and the ``remedy``.
+        MissingFileError: if it is not a folder; the message states what is ``expected`` in it, and the ``remedy``.
     """
     root = Path(os.path.abspath(corpus_dir))
     if not root.is_dir():
-        raise MissingFileError(f"{root}: no such corpus folder; expected one that holds {expected}. {remedy}")
+        raise MissingFileError(f"{root}: no such corpus folder; expected a folder with {expected}. {remedy}")
     return root
 
 
@@ -49,8 +49,8 @@ def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
     """Write a data folder and return its number of utterances; every file is complete or absent.
 
     Raises:
-        ValueError: on no utterances, a repeated id, an empty text, or a name that a table cannot carry.
-        OSError: if the folder cannot be written (read-only, disk full).
+        InputError: if there are no utterances, an id is a duplicate, or a value is empty or not valid in a table.
+        AccessError: if the folder cannot be written (read-only, disk full).
     """
     out_dir = Path(out_dir)
     rows = sorted(utterances, key=lambda utterance: utterance.id)
@@ -70,7 +70,7 @@ def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
 
 
 def format_table(rows: Iterable[tuple[str, str]]) -> str:
-    """The lines of a two-column Kaldi table.
+    """Return the lines of a two-column Kaldi table.
 
     Example:
         >>> format_table([("utt1", "ONE TWO")])
@@ -80,13 +80,13 @@ def format_table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
-    """Read a two-column Kaldi table: key, blank, the rest of the line.
+    """Read a two-column Kaldi table: a key, spaces or tabs, and the rest of the line.
 
-    ``allow_empty`` takes lines without a value, as of an answer that says nothing.
+    With ``allow_empty``, a line without a value gives an empty value, such as an empty hypothesis.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: on a line without a value or a repeated key (with file:line), or if it is not UTF-8.
+        FileNotFoundError: if the file does not exist.
+        InputError: on a line without a value or with a duplicate key (with file:line), or if it is not UTF-8.
     """
     table: dict[str, str] = {}
     try:
@@ -96,7 +96,7 @@ def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
                 if not value and not (allow_empty and key):
                     raise InputError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}")
                 if key in table:
-                    raise InputError(f"{path}:{number}: '{key}' is there twice; every key may occur once")
+                    raise InputError(f"{path}:{number}: duplicate key '{key}'; remove one of its lines")
                 table[key] = value[0] if value else ""
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); convert it with iconv") from error
@@ -107,53 +107,53 @@ def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
     """Read a data folder; ``audio`` names the file that lists the audio or the features.
 
     Raises:
-        FileNotFoundError: if the folder or one of its files is missing.
-        ValueError: if the files do not have the same ids; says which file lacks which.
+        MissingFileError: if one of the folder's files is missing.
+        InputError: if an utterance is missing from one of the files; the message names both.
     """
     path = Path(path)
     names = (audio, *TABLES)
     missing = [name for name in names if not (path / name).is_file()]
     if missing:
-        raise MissingFileError(f"{path}: not a complete data folder, it lacks {', '.join(missing)}; prepare it again")
+        raise MissingFileError(f"{path}: incomplete data folder, {', '.join(missing)} missing; prepare it again")
     tables = {name: read_table(path / name) for name in names}
-    everyone = set().union(*tables.values())
+    ids = set().union(*tables.values())
     for name, table in tables.items():
-        lacking = sorted(everyone - set(table))
-        if lacking:
-            owner = next(other for other in names if lacking[0] in tables[other])
+        absent = sorted(ids - set(table))
+        if absent:
+            other = next(other for other in names if absent[0] in tables[other])
             raise InputError(
-                f"{path / name}: lacks {len(lacking)} of {len(everyone)} utterances, first '{lacking[0]}', "
-                f"which {owner} has; prepare the folder again"
+                f"{path / name}: {len(absent)} of {len(ids)} utterances missing, first '{absent[0]}', "
+                f"which is in {other}; prepare the folder again"
             )
     scp, text, speaker, task = tables.values()
-    return [Utterance(key, scp[key], text[key], speaker[key], task[key]) for key in sorted(everyone)]
+    return [Utterance(key, scp[key], text[key], speaker[key], task[key]) for key in sorted(ids)]
 
 
 def _check(rows: list[Utterance], out_dir: Path) -> None:
     if not rows:
         raise InputError(f"{out_dir}: no utterances to write; check the corpus folder and the options")
-    for before, row in zip([None, *rows], rows, strict=False):
-        if before and before.id == row.id:
-            raise InputError(f"{out_dir}: utterance '{row.id}' is there twice: {before.audio} and {row.audio}")
+    for previous, row in zip([None, *rows], rows, strict=False):
+        if previous and previous.id == row.id:
+            raise InputError(f"{out_dir}: duplicate utterance id '{row.id}': {previous.audio} and {row.audio}")
         for name, value in (("id", row.id), ("speaker", row.speaker), ("task", row.task)):
             if not value or re.search(r"\s|/", value):
-                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or has a blank or a slash in it")
+                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or contains a space or a slash")
         for name, value in (("text", row.text), ("audio path", row.audio)):
             if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
                 raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or does not fit on one line")
 
 
 def check_same_ids(data_dir: Path, tables: dict[str, dict[str, str]]) -> None:
-    """Check that tables of a folder are about the same utterances.
+    """Check that tables of a folder have the same utterances.
 
     Raises:
-        ValueError: if one lacks an utterance that another has; names it and both files.
+        InputError: if an utterance of one table is missing from another; the message names it and both files.
     """
     for name, table in tables.items():
         for other, others in tables.items():
-            lacking = sorted(set(others) - set(table))
-            if lacking:
+            absent = sorted(set(others) - set(table))
+            if absent:
                 raise InputError(
-                    f"{data_dir / name}: lacks {len(lacking)} of the utterances of {other}, first '{lacking[0]}'; "
+                    f"{data_dir / name}: {len(absent)} of the utterances of {other} missing, first '{absent[0]}'; "
                     "prepare the folder again"
                 )

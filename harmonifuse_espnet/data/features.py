@@ -1,8 +1,9 @@
-"""Features dumped to Kaldi archives, in place of the waveform: log-mel frames, or the layers of a frozen encoder."""
+"""Features dumped to Kaldi archives instead of audio: log-mel frames, or hidden states of a frozen encoder."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,46 +12,81 @@ import kaldiio
 import numpy as np
 
 from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
-from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.datadir import format_table, read_table
 
-SHARD_SIZE = 100
+SHARD_SIZE = 100  # utterances
+DUMP_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task", "utt2num_samples")
+Tables = dict[str, dict[str, str]]  # file name -> key -> value
 
 
 class FeatureExtractor(Protocol):
-    """Samples (N,) at 16 kHz -> frames (T, width)."""
+    """A function of samples (N,) at 16 kHz that returns frames (T, width)."""
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Extract."""
+        """Return the frames (T, width) of ``samples`` (N,)."""
+
+
+def read_dump(data_dir: Path) -> Tables:
+    """Read the tables of a dump folder of stage 2.
+
+    Raises:
+        FileNotFoundError: if one of ``DUMP_TABLES`` is missing.
+    """
+    return {name: read_table(data_dir / name) for name in DUMP_TABLES}
+
+
+def write_feature_folder(tables: Tables, out_dir: Path, extract: FeatureExtractor, identity: Mapping[str, Any]) -> int:
+    """Dump the features of a dump folder and write the tables of the feature folder; return its number of utterances.
+
+    Args:
+        tables: From :func:`read_dump`.
+        out_dir: Feature folder; the archives are in its ``data``.
+        extract: Feature extractor.
+        identity: See :func:`dump_features`.
+
+    Raises:
+        AccessError: if the folder cannot be written.
+    """
+    wav_scp, entries = tables["wav.scp"], {}
+    shards = dump_features(wav_scp, extract, out_dir / "data", identity)
+    for shard in progress(shards, math.ceil(len(wav_scp) / SHARD_SIZE), "shards"):
+        entries.update(shard)
+    contents = {name: format_table(table.items()) for name, table in tables.items() if name != "wav.scp"}
+    contents["utt2num_frames"] = format_table((key, str(frames)) for key, (_, frames) in sorted(entries.items()))
+    contents["feats.scp"] = format_table((key, location) for key, (location, _) in sorted(entries.items()))
+    write_files(out_dir, contents)
+    return len(entries)
 
 
 def dump_features(
     wav_scp: Mapping[str, str], extract: FeatureExtractor, folder: Path, identity: Mapping[str, Any]
 ) -> Iterator[dict[str, tuple[str, int]]]:
-    """Dump features by shards of utterances; shards that are there from the same call are taken as they are.
+    """Dump features in shards of ``SHARD_SIZE`` utterances. Up-to-date shards are kept, so the work is resumable.
 
     Args:
-        wav_scp: Utterance -> location of 16 kHz audio.
-        extract: Samples -> frames.
-        folder: Where ``feats.<n>.ark`` and its index ``feats.<n>.json`` go.
-        identity: What the features depend on; a shard made with another one is made again.
+        wav_scp: Utterance id -> location of 16 kHz audio.
+        extract: Feature extractor.
+        folder: Output folder of ``feats.<n>.ark`` and its index ``feats.<n>.json``.
+        identity: All settings that determine the features; a shard with other settings or sources is rewritten.
 
     Yields:
-        For each shard, utterance -> (location in the archive, number of frames).
+        For each shard, utterance id -> (location in the archive, number of frames).
 
     Raises:
-        OSError: if the folder cannot be written.
+        AccessError: if the folder cannot be written.
     """
     utterances = sorted(wav_scp)
     for number, start in enumerate(range(0, len(utterances), SHARD_SIZE), start=1):
-        chosen = utterances[start : start + SHARD_SIZE]
+        shard = utterances[start : start + SHARD_SIZE]
         ark, index = folder / f"feats.{number}.ark", folder / f"feats.{number}.json"
-        made_with = {**identity, "sources": [[key, wav_scp[key]] for key in chosen]}
+        made_with = {**identity, "sources": [[key, wav_scp[key]] for key in shard]}
         known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() and ark.is_file() else {}
         if known.get("made_with") != made_with:
             with writing(folder):
                 index.unlink(missing_ok=True)
-            known = {"made_with": made_with, "entries": _write_ark(ark, chosen, wav_scp, extract)}
+            known = {"made_with": made_with, "entries": _write_ark(ark, shard, wav_scp, extract)}
             write_files(folder, {index.name: json.dumps(known)})
         yield {key: (location, frames) for key, (location, frames) in known["entries"].items()}
 

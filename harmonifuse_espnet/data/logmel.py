@@ -14,20 +14,23 @@ LOG_FLOOR = 1.0e-6  # power: about -60 dB below a full-scale tone's mel energy
 class LogMel(nn.Module):
     """Natural logarithm of mel energies.
 
-    Frames are centred at multiples of ``hop_length`` samples and padded with zeros, so that padding in a batch changes
-    nothing: an utterance of N samples has ``N // hop_length + 1`` frames.
+    Frames are centred at multiples of ``hop_length`` samples, and the signal is padded with zeros, so that padding in a
+    batch does not change them. An utterance of N samples has ``N // hop_length + 1`` frames.
     """
 
     def __init__(self, n_mels: int = 80, n_fft: int = 400, hop_length: int = 160, sample_rate: int = 16000) -> None:
         super().__init__()
         self.hop_length = hop_length
-        with torch.device("cpu"):  # a plan's meta device is not for torchaudio's filter bank
+        with torch.device("cpu"):  # torchaudio cannot create its filter bank on the meta device of a plan
             self.mel = torchaudio.transforms.MelSpectrogram(
                 sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, center=True, pad_mode="constant"
             )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``speech`` (B, N) in [-1, 1], ``lengths`` (B,) in samples -> (B, T, n_mels), lengths in frames."""
+        """Return features (B, T, n_mels) and lengths (B,) in frames.
+
+        ``speech`` (B, N) is in [-1, 1], ``lengths`` (B,) in samples.
+        """
         speech = speech * length_mask(lengths, speech.size(1))
         features = self.mel(speech).clamp(min=LOG_FLOOR).log().transpose(1, 2)
         return features, lengths // self.hop_length + 1

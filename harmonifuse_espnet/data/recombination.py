@@ -1,7 +1,7 @@
-"""New utterances of words that a speaker said elsewhere (aligned data augmentation), since small corpora are learned by
-heart.
+"""Augmentation by word recombination: new utterances from words of the same speaker, against over-fitting.
 
-After Lam et al. (2021, arXiv:2104.01393), who put other words into utterances; here whole utterances are made anew.
+After aligned data augmentation (Lam et al., 2021, arXiv:2104.01393), which replaces some words of an utterance by other
+recordings; here all words of an utterance are replaced. Meant for small corpora.
 """
 
 from __future__ import annotations
@@ -18,90 +18,85 @@ from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import Tasks
 
-LONGEST = 3  # words in a row of one utterance
-FEWEST = 3  # utterances of a speaker, for something new to come of it
-LONGER = 1.5  # times as long as the utterance that it replaces is what a new one may be; batches are made for those
-_FADE = round(0.005 * SAMPLE_RATE)  # samples over which pieces overlap
+MAX_RUN = 3  # consecutive words of one source utterance
+MIN_UTTERANCES = 3  # of a speaker and task; with fewer, utterances are not replaced
+MAX_LENGTH_RATIO = 1.5  # new length / original length; batch sizes were chosen for the original lengths
+_CROSSFADE = round(0.005 * SAMPLE_RATE)  # samples
 
 
 class Recombination:
-    """Puts together runs of one to ``LONGEST`` words of one speaker and task, as many words as an utterance has.
+    """Replace utterances by runs of one to ``MAX_RUN`` words of the same speaker and task, with as many words.
 
-    All words' times stay in memory: this is meant for small corpora. Draws from NumPy's global state.
+    The word boundaries of the data set stay in memory. Random numbers come from NumPy's global state.
 
     Args:
-        tasks: The table of tasks.
-        probs: Task that answers with text -> how probable it is that an utterance is replaced.
-        data_dir: Dump folder with ``wav.scp``, ``text``, ``utt2spk``, ``utt2task`` and stage 5's ``ctm``.
+        tasks: Table of tasks.
+        probs: Task with text targets -> probability that an utterance is replaced.
+        data_dir: Dump folder with ``wav.scp``, ``text``, ``utt2spk``, ``utt2task`` and the ``ctm`` of stage 5.
 
     Raises:
-        FileNotFoundError: if the ``ctm`` is missing.
-        ValueError: if the ``ctm`` is not that of the transcripts, or ``probs`` has a task that is none or answers with
-            a label, or what is no probability.
+        MissingFileError: if the ``ctm`` is missing.
+        InputError: if the words of the ``ctm`` differ from ``text``, or ``probs`` has an unknown task, a task with
+            labels or an invalid probability.
     """
 
     def __init__(self, tasks: Tasks, probs: Mapping[str, float], data_dir: Path) -> None:
-        for task, prob in probs.items():
-            if task not in tasks or tasks[task].answer != "text":
-                fitting = [name for name, known in tasks.items() if known.answer == "text"]
-                raise InputError(f"recombine names the task '{task}', but those that answer with text are {fitting}")
-            if not 0 <= prob <= 1:
-                raise InputError(f"recombine: task '{task}' has {prob}, expected a probability from 0 to 1")
+        _check_probs(tasks, probs)
         ctm = data_dir / CTM
         if not ctm.is_file():
             raise MissingFileError(
-                f"{ctm}: no times of words, of which preprocessor_conf's recombine makes utterances; call ./run.sh "
-                "--stage 5 --align true with a --pretrain_config that learns to transcribe (and --feats_type raw), or "
-                "leave recombine out"
+                f"{ctm}: no word boundaries, which preprocessor_conf's recombine needs; run ./run.sh --stage 5 --align "
+                "true with a --pretrain_config that trains speech recognition (and --feats_type raw), or remove "
+                "recombine"
             )
         self.probs, self.words = dict(probs), read_ctm(ctm)
         self.locations, self.speakers = read_table(data_dir / "wav.scp"), read_table(data_dir / "utt2spk")
-        self.said: dict[tuple[str, str], list[str]] = {}  # task and speaker -> utterances
-        texts, tasks_of = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
+        self.utterances: dict[tuple[str, str], list[str]] = {}  # task and speaker -> utterance ids
+        texts, utt2task = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
         for utterance, words in self.words.items():
             if [word.text for word in words] != texts.get(utterance, "").split():
                 raise InputError(
-                    f"{ctm}: the words of '{utterance}' are not those of {data_dir / 'text'}; remove the ctm and call "
+                    f"{ctm}: the words of '{utterance}' differ from {data_dir / 'text'}; remove the ctm and run "
                     "./run.sh --stage 5 --align true"
                 )
-            self.said.setdefault((tasks_of[utterance], self.speakers[utterance]), []).append(utterance)
+            self.utterances.setdefault((utt2task[utterance], self.speakers[utterance]), []).append(utterance)
 
     def __call__(
         self, speech: NDArray[np.float32], text: str, task: str, utterance: str
     ) -> tuple[NDArray[np.float32], str]:
-        """Samples (N,) and transcript of a new utterance, or those that came.
+        """Return samples (N,) and transcript of a new utterance, or the arguments.
 
-        They stay with the probability 1 - p, where the speaker said too little, or not known when, and where the new
-        one would be more than ``LONGER`` times as long.
+        The utterance is not replaced with probability 1 - p, if its words have no boundaries, if its speaker has fewer
+        than ``MIN_UTTERANCES``, or if the new one is more than ``MAX_LENGTH_RATIO`` times as long.
 
         Raises:
-            ValueError: if speech is not samples but features.
+            InputError: if ``speech`` is features instead of samples.
         """
         if task not in self.probs or np.random.random() >= self.probs[task]:
             return speech, text
         if speech.ndim != 1:
             raise InputError(
-                f"{utterance}: preprocessor_conf has recombine, which puts samples together, but speech has the shape "
-                f"{speech.shape}, as of features; take it out, or train with --feats_type raw"
+                f"{utterance}: preprocessor_conf has recombine, which needs samples (N,), but speech has the shape "
+                f"{speech.shape} of features; remove it, or train with --feats_type raw"
             )
-        utterances = self.said[task, self.speakers[utterance]] if utterance in self.words else []
-        if len(utterances) < FEWEST:
+        sources = self.utterances[task, self.speakers[utterance]] if utterance in self.words else []
+        if len(sources) < MIN_UTTERANCES:
             return speech, text
         pieces: list[NDArray[np.float32]] = []
         words: list[str] = []
         while len(words) < len(self.words[utterance]):
-            source = utterances[np.random.randint(len(utterances))]
-            run = self._draw(source, len(self.words[utterance]) - len(words))
+            source = sources[np.random.randint(len(sources))]
+            run = self._draw_run(source, len(self.words[utterance]) - len(words))
             pieces.append(self._read(source, run))
             words += [word.text for word in run]
-        if sum(map(len, pieces)) > LONGER * len(speech):
+        if sum(map(len, pieces)) > MAX_LENGTH_RATIO * len(speech):
             return speech, text
         return crossfade(pieces), " ".join(words)
 
-    def _draw(self, utterance: str, most: int) -> list[Word]:
-        """One to ``LONGEST`` words in a row, ``most`` at most."""
+    def _draw_run(self, utterance: str, max_words: int) -> list[Word]:
+        """Draw one to ``MAX_RUN`` consecutive words, at most ``max_words``."""
         words = self.words[utterance]
-        count = min(np.random.randint(LONGEST) + 1, most, len(words))
+        count = min(np.random.randint(MAX_RUN) + 1, max_words, len(words))
         first = np.random.randint(len(words) - count + 1)
         return words[first : first + count]
 
@@ -110,22 +105,31 @@ class Recombination:
         return samples[round(run[0].start * SAMPLE_RATE) : round(run[-1].end * SAMPLE_RATE)]
 
 
+def _check_probs(tasks: Tasks, probs: Mapping[str, float]) -> None:
+    for task, prob in probs.items():
+        if task not in tasks or tasks[task].answer != "text":
+            valid = [name for name, known in tasks.items() if known.answer == "text"]
+            raise InputError(f"recombine has the task '{task}', but the tasks with text targets are {valid}")
+        if not 0 <= prob <= 1:
+            raise InputError(f"recombine: task '{task}' has {prob}, expected a probability from 0 to 1")
+
+
 def crossfade(pieces: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Pieces of sound (N_i,), each at least 10 ms, one after the other with 5 ms of each over 5 ms of the next.
+    """Concatenate pieces of audio (N_i,), each at least 10 ms long, with linear crossfades of 5 ms.
 
     Example:
         >>> crossfade([np.ones(160, np.float32), np.ones(200, np.float32)]).shape
         (280,)
     """
-    rise = np.linspace(0.0, 1.0, _FADE, dtype=np.float32)
-    sound = np.zeros(sum(map(len, pieces)) - _FADE * (len(pieces) - 1), dtype=np.float32)
-    at = 0
+    rise = np.linspace(0.0, 1.0, _CROSSFADE, dtype=np.float32)
+    audio = np.zeros(sum(map(len, pieces)) - _CROSSFADE * (len(pieces) - 1), dtype=np.float32)
+    start = 0
     for number, piece in enumerate(pieces):
         piece = piece.copy()
         if number > 0:
-            piece[:_FADE] *= rise
+            piece[:_CROSSFADE] *= rise
         if number < len(pieces) - 1:
-            piece[-_FADE:] *= rise[::-1]
-        sound[at : at + len(piece)] += piece
-        at += len(piece) - _FADE
-    return sound
+            piece[-_CROSSFADE:] *= rise[::-1]
+        audio[start : start + len(piece)] += piece
+        start += len(piece) - _CROSSFADE
+    return audio

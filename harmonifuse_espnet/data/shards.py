@@ -1,9 +1,9 @@
-"""Formatting audio in shards: the unit of parallel work and of resuming.
+"""One shard of formatted audio: the unit of parallel work and of resuming.
 
-A shard is a hundred utterances and the folder ``format.<n>/`` with their audio and ``shard.json``, which says what was
-done, from which sources and with which options. The folder appears under its name only when complete, so whatever was
-interrupted is done again, and whatever is there and still fits is not. How utterances fall into shards depends on their
-ids alone: the result does not depend on the number of processes.
+A shard is up to a hundred utterances and their folder ``format.<n>/``, with the audio and ``shard.json``, which records
+the options, the sources and the results. The folder gets its name only when it is complete: an interrupted shard is
+formatted again, an up-to-date one is kept. The assignment of utterances to shards depends only on their ids, not on the
+number of processes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from typing import TYPE_CHECKING
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import writing
-from harmonifuse_espnet.data.audio import ark_entry, encode, file_of, read_audio, resample, to_16_bit
+from harmonifuse_espnet.data.audio import ark_entry, audio_file, encode_audio, read_audio, resample, to_16_bit
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SHARD_SIZE = 100
-_VERSION = 1
+SHARD_SIZE = 100  # utterances
+_VERSION = 1  # of shard.json and of how audio is formatted
 
 
 @dataclass(frozen=True)
 class AudioOptions:
-    """How audio is formatted.
+    """Format of the output, and which sources are dropped.
 
     Attributes:
-        audio_format: ``flac``, ``wav``, ``kaldi_ark`` (one archive a shard, FLAC inside), or ``original``: files of the
-            output's rate are checked and stay where they are, the others become FLAC.
-        sample_rate: Of the output, in hertz.
-        min_duration: In seconds; shorter sources are dropped. Above 0, digital silence is dropped too.
-        max_duration: In seconds; longer sources are dropped.
-        expected_sample_rate: The rate in hertz that every source must have, or None if any is resampled.
+        audio_format: ``flac``, ``wav``, ``kaldi_ark`` (one archive per shard, with FLAC inside), or ``original``: files
+            with the output's sampling rate are checked and used in place, others become FLAC.
+        sample_rate: Sampling rate of the output in hertz.
+        min_duration: Shorter sources are dropped, in seconds. If it is above 0, digital silence is dropped, too.
+        max_duration: Longer sources are dropped, in seconds.
+        expected_sample_rate: Sampling rate in hertz that every source must have; None to resample any rate.
     """
 
     audio_format: str
@@ -50,17 +50,17 @@ class AudioOptions:
 
 
 @dataclass(frozen=True)
-class Record:
-    """What became of an utterance.
+class FormatResult:
+    """Result of formatting one utterance.
 
     Attributes:
-        id: The utterance.
-        location: Its audio, ``file`` or ``file.ark:offset``, below the shards' folder; the absolute path of an original
-            that stays where it is; empty if it was dropped.
-        num_samples: Length in samples at the output's rate.
-        clamped: How many samples were beyond full scale after resampling.
-        reason: Why it was dropped, ``kind: details``; empty if it was kept.
-        bad: Whether it was dropped because its source cannot be used, not by a filter.
+        id: Utterance id.
+        location: Audio, ``file`` or ``file.ark:offset``, relative to the folder of the shards; the absolute path of an
+            original that is used in place; empty if the utterance was dropped.
+        num_samples: Length in samples at the output's sampling rate.
+        clamped: Number of samples that were beyond full scale after resampling.
+        reason: Reason for dropping the utterance, ``kind: details``; empty if it was kept.
+        bad: True if the source cannot be read, False if it was kept or filtered.
     """
 
     id: str
@@ -73,32 +73,32 @@ class Record:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some utterances (id and source location, as in ``wav.scp``) that are formatted together."""
+    """Utterances that are formatted together: pairs of id and source location, as in ``wav.scp``."""
 
     name: str
     sources: tuple[tuple[str, str], ...]
 
     def fingerprint(self, options: AudioOptions) -> str:
-        """Changes when an option, a source's path, size or time of change does."""
+        """Return a hash of the options and of each source's path, size and time of modification."""
         stats = [(utterance, source, *_stat(source)) for utterance, source in self.sources]
         return hashlib.sha256(json.dumps([_VERSION, asdict(options), stats]).encode()).hexdigest()
 
 
 def make_shards(sources: Iterable[tuple[str, str]]) -> list[Shard]:
-    """Cut the sources, sorted by id, into shards."""
+    """Sort the sources by id and split them into shards."""
     rows = sorted(sources)
     starts = range(0, len(rows), SHARD_SIZE)
     return [Shard(f"format.{n}", tuple(rows[at : at + SHARD_SIZE])) for n, at in enumerate(starts, start=1)]
 
 
-def finished(shard: Shard, folder: Path, options: AudioOptions) -> list[Record] | None:
-    """The records of a shard that is already formatted with these options from these sources, else None.
+def load_up_to_date(shard: Shard, folder: Path, options: AudioOptions) -> list[FormatResult] | None:
+    """Return the results of a shard that is already formatted from these sources with these options, else None.
 
-    A shard with unusable sources counts as unfinished: they are tried again.
+    A shard with unreadable sources is not up to date: they are read again.
     """
     try:
         state = json.loads((folder / shard.name / "shard.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # not begun; or its disk lost power before the file was there
+    except (FileNotFoundError, json.JSONDecodeError):  # not started, or interrupted by a power failure
         return None
     if state["fingerprint"] != shard.fingerprint(options):
         return None
@@ -106,30 +106,30 @@ def finished(shard: Shard, folder: Path, options: AudioOptions) -> list[Record] 
         path = folder / shard.name / name
         if not path.is_file() or path.stat().st_size != size:
             return None
-    records = [Record(**record) for record in state["records"]]
-    return None if any(record.bad for record in records) else records
+    results = [FormatResult(**record) for record in state["records"]]
+    return None if any(result.bad for result in results) else results
 
 
-def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[Record]:
-    """Format a shard's audio into ``folder/<shard's name>/``.
+def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[FormatResult]:
+    """Format the audio of a shard into ``folder/<name of the shard>/``.
 
     Returns:
-        One record an utterance, in the shard's order. Sources that cannot be used are records with ``bad`` set.
+        One result for each utterance, in the order of the shard; ``bad`` is set for sources that cannot be read.
 
     Raises:
-        OSError: if the folder cannot be written; what was written of this shard is removed.
+        AccessError: if the folder cannot be written; the incomplete shard is removed.
     """
-    fingerprint = shard.fingerprint(options)  # before reading: a source that changes meanwhile is done again next time
+    fingerprint = shard.fingerprint(options)  # before reading, so that a source that changes now is out of date later
     temporary = folder / f"{shard.name}.tmp"
     with writing(folder):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            records = [_format_one(utterance, source, temporary, options) for utterance, source in shard.sources]
+            results = [_format_one(utterance, source, temporary, options) for utterance, source in shard.sources]
             state = {
                 "fingerprint": fingerprint,
                 "files": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
-                "records": [asdict(record) for record in records],
+                "records": [asdict(result) for result in results],
             }
             (temporary / "shard.json").write_text(json.dumps(state, indent=1, ensure_ascii=False), encoding="utf-8")
             if (folder / shard.name).exists():
@@ -138,11 +138,11 @@ def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[Reco
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    return records
+    return results
 
 
-def remove_others(shards: Sequence[Shard], folder: Path) -> None:
-    """Remove what earlier calls with more utterances, or interrupted ones, left in the shards' folder."""
+def remove_stale(shards: Sequence[Shard], folder: Path) -> None:
+    """Remove other shards from the folder: those of earlier calls with more utterances, and incomplete ones."""
     names = {shard.name for shard in shards}
     with writing(folder):
         for path in folder.glob("format.*"):
@@ -150,25 +150,26 @@ def remove_others(shards: Sequence[Shard], folder: Path) -> None:
                 shutil.rmtree(path)
 
 
-def _format_one(utterance: str, source: str, temporary: Path, options: AudioOptions) -> Record:
+def _format_one(utterance: str, source: str, temporary: Path, options: AudioOptions) -> FormatResult:
     try:
         samples, rate = read_audio(source)
-        if options.expected_sample_rate not in (None, rate):
-            expected = options.expected_sample_rate
-            raise InputError(f"{source}: the sampling rate is {rate} Hz where {expected} Hz are expected")
+        expected = options.expected_sample_rate
+        if expected not in (None, rate):
+            raise InputError(f"{source}: sampling rate {rate} Hz, expected {expected} Hz")
     except (ValueError, OSError) as error:
-        return Record(utterance, reason=f"unusable: {error}", bad=True)
-    reason = _filter(samples, rate, options)
+        return FormatResult(utterance, reason=f"unusable: {error}", bad=True)
+    reason = _drop_reason(samples, rate, options)
     if reason:
-        return Record(utterance, reason=reason)
-    if options.audio_format == "original" and rate == options.sample_rate and file_of(source) == Path(source):
-        return Record(utterance, os.path.abspath(source), len(samples))
+        return FormatResult(utterance, reason=reason)
+    if options.audio_format == "original" and rate == options.sample_rate and audio_file(source) == Path(source):
+        return FormatResult(utterance, os.path.abspath(source), len(samples))
     output, clamped = to_16_bit(resample(samples, rate, options.sample_rate))
     name = _store(utterance, output, temporary, options)
-    return Record(utterance, f"{temporary.stem}/{name}", len(output), clamped)
+    return FormatResult(utterance, f"{temporary.stem}/{name}", len(output), clamped)
 
 
-def _filter(samples: NDArray[np.float32], rate: int, options: AudioOptions) -> str:
+def _drop_reason(samples: NDArray[np.float32], rate: int, options: AudioOptions) -> str:
+    """Return why the filters drop this audio; empty if they keep it."""
     seconds = len(samples) / rate
     if seconds < options.min_duration:
         return f"shorter than {options.min_duration:g} s: {seconds:.3f} s"
@@ -180,10 +181,12 @@ def _filter(samples: NDArray[np.float32], rate: int, options: AudioOptions) -> s
 
 
 def _store(utterance: str, samples: NDArray[np.int16], folder: Path, options: AudioOptions) -> str:
+    """Write one utterance; return its location relative to the folder of the shard."""
     if options.audio_format != "kaldi_ark":
-        form = "flac" if options.audio_format == "original" else options.audio_format
-        (folder / f"{utterance}.{form}").write_bytes(encode(samples, options.sample_rate, form))
-        return f"{utterance}.{form}"
+        audio_format = "flac" if options.audio_format == "original" else options.audio_format
+        name = f"{utterance}.{audio_format}"
+        (folder / name).write_bytes(encode_audio(samples, options.sample_rate, audio_format))
+        return name
     entry, offset = ark_entry(utterance, samples, options.sample_rate)
     with (folder / "audio.ark").open("ab") as ark:
         start = ark.tell()
@@ -192,7 +195,8 @@ def _store(utterance: str, samples: NDArray[np.int16], folder: Path, options: Au
 
 
 def _stat(source: str) -> tuple[int, int]:
-    path = file_of(source)
+    """Return size and time of modification (ns); -1 for both if the file does not exist."""
+    path = audio_file(source)
     if not path.is_file():
         return -1, -1
     stat = path.stat()

@@ -1,4 +1,4 @@
-"""Statistics of a data folder: lengths for batching, and sums of log-mel features for global normalisation."""
+"""Stage 5: lengths of speech and text for batching, and statistics of log-mel features for global normalisation."""
 
 from __future__ import annotations
 
@@ -11,66 +11,125 @@ import kaldiio
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.files import write_files
 from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.audio import read_audio
 from harmonifuse_espnet.data.datadir import check_same_ids, read_table
-from harmonifuse_espnet.data.targets import Target
-from harmonifuse_espnet.data.tokenizer import Tokenizer
+from harmonifuse_espnet.data.targets import Target, read_targets
+from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
+from harmonifuse_espnet.data.tokenizer import Tokenizer, load_tokenizer
 
-LENGTHS = {"raw": "utt2num_samples", "fbank": "utt2num_frames", "ssl": "utt2num_frames"}
+LENGTH_TABLES = {"raw": "utt2num_samples", "fbank": "utt2num_frames", "ssl": "utt2num_frames"}  # by feats_type
+DEFAULT_MELS = 80
 
 
-def speech_shape(data_dir: Path, feats_type: str, answers: dict[str, Target]) -> str:
-    """Lines ``utt length``, in samples (``raw``) or frames (``fbank``, ``ssl``), for the utterances that have answers.
+def collect_stats(
+    data_dir: Path,
+    out_dir: Path,
+    tasks: str,
+    tokenizer: str,
+    feats_type: str = "raw",
+    n_mels: int | None = None,
+    max_utterances: int = 2000,
+    seed: int = 0,
+) -> str:
+    """Write the lengths of a folder and, with ``n_mels``, the statistics of its features; return a summary.
+
+    Args:
+        data_dir: Dump folder of stage 2, or feature folder of stage 3.
+        out_dir: Folder to write.
+        tasks: File of the table of tasks.
+        tokenizer: Folder of stage 4.
+        feats_type: Contents of ``data_dir``: ``raw``, ``fbank`` or ``ssl``.
+        n_mels: Mel bins of the features; None to write no statistics.
+        max_utterances: Maximum number of utterances for the statistics, a random sample.
+        seed: Seed of the sample.
 
     Raises:
-        FileNotFoundError: if the folder has no table of lengths.
-        ValueError: if the table has other utterances than ``text``, or a length is not a positive number.
+        InputError: if tables have different utterances, a task or label is unknown, or an option is out of range.
+        OSError: if an input is missing or ``out_dir`` cannot be written.
     """
-    table = data_dir / LENGTHS[feats_type]
+    if max_utterances < 1:
+        raise InputError(f"--max_utterances must be at least 1, got {max_utterances}")
+    targets, loaded = read_targets(data_dir, build_tasks(load_tasks(tasks))), load_tokenizer(tokenizer)
+    files: dict[str, str | bytes] = {
+        "speech_shape": speech_shape(data_dir, feats_type, targets),
+        "text_shape": text_shape(targets, loaded),
+    }
+    summary = f"{out_dir}: lengths of {len(targets)} utterances"
+    if n_mels is not None:
+        files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
+        summary += f", features of {sampled} ({n_mels} mel bins)"
+    write_files(out_dir, files)
+    return summary
+
+
+def configured_mels(train_config: str | None) -> int:
+    """Return ``frontend_conf.n_mels`` of a training configuration; 80 if it has none.
+
+    Raises:
+        InputError: if it is not a positive integer, or the configuration cannot be read.
+    """
+    if train_config is None:
+        return DEFAULT_MELS
+    n_mels = (read_config(train_config).get("frontend_conf") or {}).get("n_mels", DEFAULT_MELS)
+    if not isinstance(n_mels, int) or n_mels < 1:
+        raise InputError(f"{train_config}: frontend_conf has n_mels {n_mels!r}, expected a positive integer")
+    return n_mels
+
+
+def speech_shape(data_dir: Path, feats_type: str, targets: dict[str, Target]) -> str:
+    """Return lines ``utterance length``, in samples (``raw``) or frames (``fbank``, ``ssl``).
+
+    Raises:
+        MissingFileError: if the folder has no table of lengths.
+        InputError: if the table and ``text`` have different utterances, or a length is not a positive integer.
+    """
+    table = data_dir / LENGTH_TABLES[feats_type]
     if not table.is_file():
         stage = "format_audio (stage 2)" if feats_type == "raw" else "extract_features (stage 3)"
         raise MissingFileError(f"{table}: no such file; {stage} makes it")
     lengths = read_table(table)
-    check_same_ids(data_dir, {table.name: lengths, "text": dict.fromkeys(answers, "")})
+    check_same_ids(data_dir, {table.name: lengths, "text": dict.fromkeys(targets, "")})
     for utterance, length in lengths.items():
         if not length.isdecimal() or int(length) == 0:
-            raise InputError(f"{table}: utterance '{utterance}' has length '{length}', expected a number above 0")
-    return "".join(f"{utterance} {lengths[utterance]}\n" for utterance in answers)
+            raise InputError(f"{table}: utterance '{utterance}' has length '{length}', expected a positive integer")
+    return "".join(f"{utterance} {lengths[utterance]}\n" for utterance in targets)
 
 
-def text_shape(answers: dict[str, Target], tokenizer: Tokenizer) -> str:
-    """Lines ``utt tokens,vocab_size``: tokens of the words that the language model has to say, and eos.
+def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
+    """Return lines ``utterance tokens,vocab_size``: the number of tokens of the target and eos.
 
     Raises:
-        ValueError: if an answer has no tokens.
+        InputError: if a target has no tokens.
     """
     lines = []
-    for utterance, answer in answers.items():
-        ids = tokenizer.encode(answer.words)
+    for utterance, target in targets.items():
+        ids = tokenizer.encode(target.text)
         if not ids:
-            raise InputError(f"utterance '{utterance}': {answer.words!r} has no tokens in {tokenizer.name}; drop it")
+            raise InputError(f"utterance '{utterance}': {target.text!r} has no tokens in {tokenizer.name}; remove it")
         lines.append(f"{utterance} {len(ids) + 1},{tokenizer.vocab_size}\n")
     return "".join(lines)
 
 
 def feats_stats(data_dir: Path, feats_type: str, n_mels: int, max_utterances: int, seed: int) -> tuple[bytes, int]:
-    """Sums over the frames of a random sample of utterances, as ESPnet's ``GlobalMVN`` reads them.
+    """Sum the features of a random sample of utterances, in the format of ESPnet's ``GlobalMVN``.
 
     Returns:
         The bytes of an ``npz`` with ``count`` (frames), ``sum`` and ``sum_square`` (n_mels,); the number of utterances.
 
     Raises:
-        ValueError: if the audio is not at 16 kHz, dumped features are not ``n_mels`` wide, or ``feats_type`` is ssl.
+        InputError: if audio is not at 16 kHz, dumped features are not ``n_mels`` wide, or ``feats_type`` is ssl.
     """
     if feats_type == "ssl":
-        raise InputError("--feats_stats true is for log-mel features; --feats_type ssl needs none, leave it false")
+        raise InputError("--feats_stats true is for log-mel features; leave it out with --feats_type ssl")
     scp = read_table(data_dir / ("wav.scp" if feats_type == "raw" else "feats.scp"))
     names = sorted(random.Random(seed).sample(sorted(scp), min(max_utterances, len(scp))))
-    frames_of = _log_mel if feats_type == "raw" else _dumped
+    read_frames = _compute_log_mel if feats_type == "raw" else _read_dumped
     count, total, squares = 0, np.zeros(n_mels), np.zeros(n_mels)
-    for frames in progress(frames_of({name: scp[name] for name in names}, n_mels), len(names), "utterances"):
+    for frames in progress(read_frames({name: scp[name] for name in names}, n_mels), len(names), "utterances"):
         count += len(frames)
         total += frames.sum(axis=0)
         squares += np.square(frames).sum(axis=0)
@@ -79,8 +138,8 @@ def feats_stats(data_dir: Path, feats_type: str, n_mels: int, max_utterances: in
     return buffer.getvalue(), len(names)
 
 
-def _log_mel(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
-    """Frames (T, n_mels) of audio files; one thread is fastest for one utterance on a busy machine."""
+def _compute_log_mel(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the frames (T, n_mels) of audio files, computed in one thread, which is fastest for single utterances."""
     import torch
 
     from harmonifuse_espnet.data.logmel import LogMel
@@ -94,7 +153,7 @@ def _log_mel(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
             samples, rate = read_audio(location)
             if rate != expected:
                 raise InputError(
-                    f"utterance '{utterance}': {location} is at {rate} Hz, the features are made for {expected} Hz; "
+                    f"utterance '{utterance}': {location}: sampling rate {rate} Hz, the features need {expected} Hz; "
                     f"run format_audio (stage 2) with --sample_rate {expected}"
                 )
             with torch.no_grad():
@@ -104,8 +163,8 @@ def _log_mel(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
         torch.set_num_threads(threads)
 
 
-def _dumped(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
-    """Frames (T, n_mels) as stage 3 dumped them."""
+def _read_dumped(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the frames (T, n_mels) that stage 3 dumped."""
     for utterance, location in scp.items():
         frames = kaldiio.load_mat(location)
         if frames.ndim != 2 or frames.shape[1] != n_mels:
@@ -117,10 +176,10 @@ def _dumped(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
 
 
 def stats_path(feats_stats: str | Path | None) -> str | None:
-    """Check that the statistics file of stage 5 is there.
+    """Return the path of the statistics of stage 5, after checking that the file exists.
 
     Raises:
-        FileNotFoundError: if it is not.
+        MissingFileError: if it does not exist.
     """
     if feats_stats is not None and not Path(feats_stats).is_file():
         raise MissingFileError(f"{feats_stats}: no such statistics file; stage 5 makes it")

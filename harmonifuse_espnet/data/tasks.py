@@ -1,6 +1,6 @@
-"""Tasks are data: a name, how to ask, what an answer looks like, and how it is scored.
+"""The table of tasks: the prompts of each task, its kind of answer (free text or a label), and its labels.
 
-The table is a YAML mapping, one entry a task; a new task needs an entry here and a data folder, no code::
+A task is data: a new one needs an entry in this YAML mapping and a data folder, but no code::
 
     asr:
       answer: text
@@ -29,15 +29,15 @@ KEYS = {"answer", "held_out_prompts", "labels", "prompts"}
 
 @dataclass(frozen=True)
 class SpeechTask:
-    """One task that the model can be asked to do.
+    """One task of the model.
 
     Attributes:
-        name: Its name in ``utt2task`` and in every log and score.
-        index: Its row in per-task parameters: the position in the table.
-        prompts: The wordings of its prompt. Training draws one at random, decoding takes the first.
-        answer: ``text`` (free text, scored by WER and CER) or ``label`` (one of ``labels``, scored by WA, UA, F1).
-        labels: For ``label``: the label as written in the data -> the words that the language model says.
-        held_out_prompts: Wordings that training never draws, to test whether the task is understood in other words.
+        name: Name in ``utt2task``, logs and scores.
+        index: Position in the table: the row of the task in per-task parameters.
+        prompts: Wordings of the prompt. Training draws one at random, decoding uses the first.
+        answer: ``text`` (free text, scored by WER and CER) or ``label`` (one of ``labels``, scored by WA, UA and F1).
+        labels: For ``label``: label in the data -> its text for the language model.
+        held_out_prompts: Wordings that training never uses, to test how the model generalises to new prompts.
     """
 
     name: str
@@ -47,38 +47,42 @@ class SpeechTask:
     labels: Mapping[str, str]
     held_out_prompts: tuple[str, ...] = ()
 
-    def words(self, answer: str, where: str = "text") -> str:
-        """The words that the language model has to say for an answer as the data write it.
+    def target_text(self, target: str, where: str = "text") -> str:
+        """Return the text that the language model is trained to generate for a target of the data folder.
+
+        Args:
+            target: Transcript or label.
+            where: Place of the target, for error messages.
 
         Raises:
-            ValueError: if the answer is empty, or is not one of the task's labels.
+            InputError: if the target is empty, or is not one of the task's labels.
 
         Example:
             >>> table = {"ser": {"answer": "label", "labels": {"ang": "angry", "sad": "sad"}, "prompts": ["emotion?"]}}
-            >>> build_tasks(table)["ser"].words("ang")
+            >>> build_tasks(table)["ser"].target_text("ang")
             'angry'
         """
-        if not answer.strip():
-            raise InputError(f"{where}: empty answer for task '{self.name}'; give it a text or drop the utterance")
+        if not target.strip():
+            raise InputError(f"{where}: empty target for task '{self.name}'; add its text or remove the utterance")
         if self.answer == "text":
-            return answer
-        if answer not in self.labels:
+            return target
+        if target not in self.labels:
             raise InputError(
-                f"{where}: unknown label '{answer}' for task '{self.name}', which knows {', '.join(self.labels)}; "
+                f"{where}: unknown label '{target}' for task '{self.name}', which has {', '.join(self.labels)}; "
                 "correct the data folder's text or add the label to the table of tasks"
             )
-        return self.labels[answer]
+        return self.labels[target]
 
 
 Tasks = dict[str, SpeechTask]
 
 
 def build_tasks(table: Mapping[str, Any]) -> Tasks:
-    """The tasks of a table that has been read from YAML, in the table's order.
+    """Return the tasks of a table that was read from YAML, in the order of the table.
 
     Raises:
-        ValueError: if a task lacks prompts, has an unknown answer kind, holds out a wording that is empty or trained,
-            or is a label task without two labels or with two labels that say the same words.
+        InputError: if a task has no prompts, an unknown kind of answer, a held-out prompt that is empty or among
+            ``prompts``, fewer than two labels, or two labels with the same text.
     """
     if not isinstance(table, Mapping) or not table:
         raise InputError(f"the table of tasks must be a mapping of task names, got {table!r}")
@@ -86,11 +90,11 @@ def build_tasks(table: Mapping[str, Any]) -> Tasks:
 
 
 def load_tasks(path: str | Path) -> dict[str, Any]:
-    """Read and check a table of tasks; returns the plain mapping, which a config file can carry.
+    """Read and check a table of tasks; return the plain mapping, which can be part of a configuration.
 
     Raises:
-        ValueError: if the file is not YAML, or the table is not valid; the message names the file.
-        FileNotFoundError: if there is no such file.
+        InputError: if the file is not YAML, or the table is invalid; the message names the file.
+        FileNotFoundError: if the file does not exist.
     """
     try:
         table = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -105,31 +109,32 @@ def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
         raise InputError(f"task '{name}' must be a mapping with answer and prompts, got {entry!r}")
     unknown = set(entry) - KEYS
     if unknown:
-        raise InputError(f"task '{name}' has unknown keys {sorted(unknown)}; known are {', '.join(sorted(KEYS))}")
+        raise InputError(f"task '{name}' has unknown keys {sorted(unknown)}; expected {', '.join(sorted(KEYS))}")
     prompts = tuple(str(prompt) for prompt in entry.get("prompts") or ())
     if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise InputError(f"task '{name}' has no prompts; give at least one wording under 'prompts'")
+        raise InputError(f"task '{name}' has no prompts; add at least one wording under 'prompts'")
     held_out = tuple(str(prompt) for prompt in entry.get("held_out_prompts") or ())
     for prompt in held_out:
         if not prompt.strip() or prompt in prompts:
             raise InputError(
-                f"task '{name}' holds out the wording {prompt!r}, which is {'trained' if prompt.strip() else 'empty'}; "
-                "reword it or take it out of 'held_out_prompts'"
+                f"task '{name}' has the held-out prompt {prompt!r}, which is "
+                f"{'one of its prompts' if prompt.strip() else 'empty'}; change or remove it in 'held_out_prompts'"
             )
     answer = entry.get("answer")
     if answer not in ANSWER_KINDS:
-        raise InputError(f"task '{name}' has answer kind {answer!r}; known are {', '.join(ANSWER_KINDS)}")
-    labels = _labels(entry.get("labels") or {})
+        raise InputError(f"task '{name}' has the answer {answer!r}; expected {' or '.join(ANSWER_KINDS)}")
+    labels = _label_texts(entry.get("labels") or {})
     if answer == "label" and len(labels) < 2:
         raise InputError(
-            f"task '{name}' answers with a label but lists {len(labels)}; give at least two under 'labels'"
+            f"task '{name}' has the answer 'label' and {len(labels)} labels; add at least two under 'labels'"
         )
     if len(set(labels.values())) < len(labels):
-        raise InputError(f"task '{name}' has labels that say the same words: {labels}")
+        raise InputError(f"task '{name}' has two labels with the same text: {labels}; change one of them")
     return SpeechTask(name, index, prompts, answer, labels, held_out)
 
 
-def _labels(labels: Any) -> dict[str, str]:
+def _label_texts(labels: Any) -> dict[str, str]:
+    """Return label -> text; in a list, the label is its own text."""
     if isinstance(labels, Mapping):
-        return {str(label): str(words) for label, words in labels.items()}
+        return {str(label): str(text) for label, text in labels.items()}
     return {str(label): str(label) for label in labels}

@@ -1,51 +1,134 @@
-"""Training a sentencepiece tokenizer, and checks of any tokenizer."""
+"""Stage 4: train a sentencepiece tokenizer, or save a language model's own; and checks of both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
+from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.data.hugging_face_tokenizer import HUGGING_FACE_FILE, HuggingFaceTokenizer
+from harmonifuse_espnet.data.sentencepiece_tokenizer import (
+    SENTENCEPIECE_FILE,
+    SPACE,
+    SPECIAL_IDS,
+    SentencePieceTokenizer,
+)
 from harmonifuse_espnet.data.tasks import Tasks
-from harmonifuse_espnet.data.tokenizer import SPACE, SPECIAL_IDS, Tokenizer
+from harmonifuse_espnet.data.tokenizer import Tokenizer
 
 MODEL_TYPES = ("unigram", "bpe", "char")
+TOKENS_FILE = "tokens.txt"
+_RESERVED = {SPACE: "it stands for a space", "\u2585": "it is reserved", "\0": "it ends a string"}
+_TRAINING: Mapping[str, Any] = {
+    "character_coverage": 1.0,
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "hard_vocab_limit": False,
+    "max_sentence_length": 1 << 20,  # bytes; sentencepiece ignores longer texts
+    "num_threads": 4,  # constant, because sums over threads change the last digits of the pieces' scores
+    "minloglevel": 2,
+}
 
 
-_RESERVED = {SPACE: "it stands for a blank", "\u2585": "it is reserved", "\0": "it ends a string"}
+def train_tokenizer(
+    transcripts: Sequence[str], tasks: Tasks, out_dir: Path, vocab_size: int, model_type: str
+) -> SentencePieceTokenizer:
+    """Train a sentencepiece model, check it, and write it to ``out_dir`` with a list of its pieces.
+
+    Args:
+        transcripts: Training text.
+        tasks: Tasks whose labels, and whose words of prompts, become one token each.
+        out_dir: Folder to write.
+        vocab_size, model_type: As in :func:`train_sentencepiece`.
+
+    Raises:
+        InputError: if the vocabulary is too small, or encoding changes a text or label.
+        AccessError: if the folder cannot be written.
+    """
+    prompts = [prompt for task in tasks.values() for prompt in task.prompts]
+    labels = [text for task in tasks.values() for text in task.labels.values()]
+    # Without transcripts, pieces are trained on the prompts alone: sentencepiece crashes if all texts are symbols.
+    words = [word for prompt in prompts for word in prompt.split()] if transcripts else []
+    model = train_sentencepiece([*transcripts, *prompts], [*labels, *words], vocab_size, model_type)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / SENTENCEPIECE_FILE).write_bytes(model)
+        tokenizer = SentencePieceTokenizer(folder)
+    tokenizer.name = str(out_dir)
+    check_round_trip(tokenizer, [*transcripts, *prompts, *labels])
+    check_labels(tokenizer, tasks)
+    pieces = "".join(f"{tokenizer.processor.id_to_piece(i)}\n" for i in range(len(tokenizer)))
+    write_files(out_dir, {TOKENS_FILE: pieces, SENTENCEPIECE_FILE: model})
+    return tokenizer
+
+
+def save_llm_tokenizer(llm: str, tasks: Tasks, out_dir: Path) -> HuggingFaceTokenizer:
+    """Save a language model's tokenizer to ``out_dir``, where it replaces a trained one.
+
+    Raises:
+        InputError: if it has no eos token, or two labels of a task have the same tokens.
+        AccessError: if the model does not exist, or the folder cannot be written.
+    """
+    tokenizer = HuggingFaceTokenizer(llm)
+    check_labels(tokenizer, tasks)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.inner.save_pretrained(folder)
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+    files[HUGGING_FACE_FILE] = files.pop(HUGGING_FACE_FILE)  # the last: it marks a complete folder
+    write_files(out_dir, files)
+    with writing(out_dir):
+        for name in (TOKENS_FILE, SENTENCEPIECE_FILE):
+            (out_dir / name).unlink(missing_ok=True)
+    return tokenizer
+
+
+def configured_llm(train_config: str | Path) -> str:
+    """Return the language model's name or folder, ``decoder_conf.model``, of a training configuration.
+
+    Raises:
+        MissingFileError: if the configuration does not exist.
+        InputError: if it cannot be read, or has no ``decoder_conf.model``.
+    """
+    llm = (read_config(train_config).get("decoder_conf") or {}).get("model")
+    if not llm:
+        raise InputError(f"{train_config}: no 'model' in decoder_conf whose tokenizer could be saved; give --llm")
+    return str(llm)
 
 
 def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size: int, model_type: str) -> bytes:
-    """Train a sentencepiece model that writes every symbol as one token and changes no text.
+    """Train a sentencepiece model that encodes every symbol as one token and reproduces every text.
 
-    A symbol becomes a user-defined piece, a blank and its words: one token at the beginning of an answer and as a word
-    of a transcript, decoded with its blank, never the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3, then the
-    symbols. Small corpora give fewer pieces than ``vocab_size``. The result is a function of the arguments.
+    A symbol becomes a user-defined piece that starts with a space. It is one token as a whole target and as a word of a
+    transcript, is decoded with its space, and never matches the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3,
+    then the symbols. Small corpora give fewer pieces than ``vocab_size``. The result depends only on the arguments.
 
     Args:
-        texts: What has to be written, one sentence each.
-        symbols: The words of every label, and every word of the prompts, which no text teaches to write in short.
-        vocab_size: The largest number of pieces.
+        texts: Training text, one sentence each.
+        symbols: Texts of labels, and words of prompts, which are too rare to become pieces otherwise.
+        vocab_size: Maximum number of pieces.
         model_type: ``unigram``, ``bpe`` or ``char``.
 
     Raises:
-        ValueError: if the characters and symbols don't fit into ``vocab_size``, or a text has a reserved character.
+        InputError: if the characters and symbols exceed ``vocab_size``, or a text has a reserved character.
     """
     texts, symbols = list(texts), [SPACE + symbol.replace(" ", SPACE) for symbol in dict.fromkeys(symbols)]
     characters = set().union(*texts)
     for character in sorted(characters & set(_RESERVED)):
         text = next(text for text in texts if character in text)
-        raise InputError(f"'{text}' has the character {character!r}: {_RESERVED[character]}; take it out of the text")
+        raise InputError(f"'{text}' has the character {character!r}: {_RESERVED[character]}; remove it from the text")
     characters.discard(" ")
     needed = len(SPECIAL_IDS) + len(symbols) + len(characters) + 1
     if vocab_size < needed:
         raise InputError(
-            f"--vocab_size {vocab_size} is too small: {len(characters)} characters, a blank, "
+            f"--vocab_size {vocab_size} is too small: {len(characters)} characters, a space, "
             f"{len(symbols)} labels and words of prompts, and {len(SPECIAL_IDS)} special tokens need {needed}; "
-            "give at least that"
+            f"give at least {needed}"
         )
     model = BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -60,46 +143,46 @@ def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size
     return model.getvalue()
 
 
-_TRAINING: Mapping[str, Any] = {
-    "character_coverage": 1.0,
-    "normalization_rule_name": "identity",
-    "remove_extra_whitespaces": False,
-    "hard_vocab_limit": False,
-    "max_sentence_length": 1 << 20,  # bytes; longer ones would be left out
-    "num_threads": 4,  # fixed: sums over threads decide the last digits of the pieces' scores
-    "minloglevel": 2,
-}
-
-
 def check_labels(tokenizer: Tokenizer, tasks: Tasks) -> None:
-    """Check that a task's labels can be told apart, as its answers are one of them.
+    """Check that all labels of a task have different tokens.
 
     Raises:
-        ValueError: if a label has no tokens, or two labels of a task have the same.
+        InputError: if a label has no tokens, or two labels of a task have the same.
     """
     for task in tasks.values():
-        seen: dict[tuple[int, ...], str] = {}
-        for label, words in task.labels.items():
-            ids = tuple(tokenizer.encode(words))
+        label_of: dict[tuple[int, ...], str] = {}
+        for label, text in task.labels.items():
+            ids = tuple(tokenizer.encode(text))
             if not ids:
                 raise InputError(
-                    f"task '{task.name}': label '{label}' ({words!r}) has no tokens in {tokenizer.name}; reword it"
+                    f"task '{task.name}': label '{label}' ({text!r}) has no tokens in {tokenizer.name}; change its text"
                 )
-            if ids in seen:
+            if ids in label_of:
                 raise InputError(
-                    f"task '{task.name}': labels '{seen[ids]}' and '{label}' are the same tokens {list(ids)} in "
-                    f"{tokenizer.name}; reword one of them"
+                    f"task '{task.name}': labels '{label_of[ids]}' and '{label}' have the same tokens {list(ids)} in "
+                    f"{tokenizer.name}; change the text of one of them"
                 )
-            seen[ids] = label
+            label_of[ids] = label
 
 
 def check_round_trip(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
-    """Check that encoding loses nothing.
+    """Check that decoding restores every encoded text.
 
     Raises:
-        ValueError: if a text comes back changed; says which.
+        InputError: if it does not; the message has the text.
     """
     for text in texts:
-        back = tokenizer.decode(tokenizer.encode(text))
-        if back != text:
-            raise InputError(f"the tokenizer turns {text!r} into {back!r}; take unusual characters out of the text")
+        decoded = tokenizer.decode(tokenizer.encode(text))
+        if decoded != text:
+            raise InputError(f"the tokenizer changes {text!r} to {decoded!r}; remove unusual characters from the text")
+
+
+def summarize(tokenizer: Tokenizer, texts: Sequence[str], out_dir: Path) -> str:
+    """Return the vocabulary size, the mean number of tokens of ``texts``, and the percentage of unknown tokens."""
+    ids = [tokenizer.encode(text) for text in texts]
+    tokens = sum(map(len, ids))
+    unknown = sum(sentence.count(tokenizer.unk_id) for sentence in ids) if tokenizer.unk_id is not None else 0
+    return (
+        f"{out_dir}: {tokenizer.vocab_size} tokens; {tokens / len(ids):.1f} per target ({len(ids)} targets), "
+        f"{100 * unknown / max(tokens, 1):.2f} % unknown"
+    )

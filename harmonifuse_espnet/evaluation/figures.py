@@ -1,4 +1,4 @@
-"""The section of one experiment in RESULTS.md and all of its plots, from what training and decoding left."""
+"""Figures of one experiment, and its section in RESULTS.md."""
 
 from __future__ import annotations
 
@@ -6,106 +6,118 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harmonifuse_espnet.common.experiment import pretrained_by
+from harmonifuse_espnet.common.experiment import Experiment
 from harmonifuse_espnet.common.files import write_files
 from harmonifuse_espnet.evaluation import plots
-from harmonifuse_espnet.evaluation.report import Scored, experiment, figure_links
+from harmonifuse_espnet.evaluation.report import experiment_section, figure_links
+from harmonifuse_espnet.evaluation.scores import ScoredSet
 from harmonifuse_espnet.inference.gate_trace import GateTrace, read_gates
 
 LAYERS = (("speech encoder", "layer_weights"), ("language model", "fusion_weights"))
-ALIKE = 0.005  # weights differ by less than the picture's two decimals show
+WEIGHT_TOLERANCE = 0.005  # the figure shows two decimals
+
+Captioned = Iterator[tuple[str, Path]]  # caption, PNG file
 
 
-def experiment_with_figures(
-    exp_dir: Path, scored: Sequence[Scored], out: Path, train_config: Path | None, prefix: str
+def experiment_sections(
+    exp_dir: Path, scored: Sequence[ScoredSet], out: Path, train_config: Path | None, prefix: str
 ) -> list[str]:
-    """The section of one experiment, and the one of its plots, drawn and copied to ``images/<prefix>_*``."""
-    shown = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
-    pictures_section = [figure_links(shown, out.parent)] if shown else []
-    return [experiment(exp_dir, scored, out.parent, train_config), *pictures_section]
+    """Return the section of one experiment and that of its figures, which are copied to ``images/<prefix>_*``."""
+    figures = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
+    figure_section = [figure_links(figures, out.parent)] if figures else []
+    return [experiment_section(exp_dir, scored, out.parent, train_config), *figure_section]
 
 
-def draw(exp_dir: Path, scored: Sequence[Scored]) -> list[tuple[str, Path]]:
-    """Draw an experiment's plots into ``<exp_dir>/images`` and its TensorBoard; returns captions and files."""
-    shown = list(_draw(exp_dir, scored))
-    if (exp_dir / "tensorboard").is_dir():
-        plots.replace_figures(exp_dir / "tensorboard", shown)
-    return shown
+def draw(exp_dir: Path, scored: Sequence[ScoredSet]) -> list[tuple[str, Path]]:
+    """Draw the figures of an experiment into its ``images`` and TensorBoard folders; return captions and files."""
+    experiment = Experiment(exp_dir)
+    figures = [
+        *_training_curves(experiment),
+        *_confusions(experiment, scored),
+        *_weights_and_gates(experiment, scored),
+    ]
+    if experiment.tensorboard.is_dir():
+        plots.replace_figures(experiment.tensorboard, figures)
+    return figures
 
 
-def _draw(exp_dir: Path, scored: Sequence[Scored]) -> Iterator[tuple[str, Path]]:
-    tag, images = exp_dir.resolve().name, exp_dir / "images"
-    for folder, path in {
-        exp_dir: images / "training_curves.png",
-        **{folder: images / f"training_curves_{folder.name}.png" for folder in pretrained_by(exp_dir)},
-    }.items():
-        if (folder / "tensorboard").is_dir():
-            name = folder.resolve().name
-            plots.draw_training_curves(plots.read_curves(folder / "tensorboard"), f"{name}: training", path)
-            yield f"training curves of {name}", path
-    for one in scored:
-        for task, entry in one.tasks.items():
-            if entry["answer"] == "label":
-                score, path = entry["scores"]["llm"], images / f"confusion_{task}_{one.decode}_{one.test_set}.png"
-                plots.draw_confusion(
-                    score["labels"], score["confusion"], f"{task} on {one.test_set}\n{one.decode}", path
-                )
-                yield f"confusion matrix of {task} on {one.name}", path
-    for decode in sorted({one.decode for one in scored}):
-        sets = [one for one in scored if one.decode == decode]
-        weights, gates = layer_weights(sets), component_gates(exp_dir, sets)
-        if weights:
-            path = images / f"layer_weights_{decode}.png"
-            plots.draw_layer_weights(weights, f"weights of the layers by task and prompt\n{tag}\n{decode}", path)
-            yield f"layer weights by task and prompt in {decode}", path
-        if gates:
-            path = images / f"gate_{decode}.png"
-            plots.draw_gates(gates, f"component gate\n{tag}\n{decode}", path)
-            yield f"component gate over time in {decode}", path
+def layer_weights(scored: Sequence[ScoredSet]) -> dict[str, dict[str, list[float]]]:
+    """Return owner of the layers (``speech encoder``, ``language model``) -> row -> weights of the layers.
 
-
-def layer_weights(scored: Sequence[Scored]) -> dict[str, dict[str, list[float]]]:
-    """What is weighted -> row -> weights.
-
-    A task has a row for each wording of its prompt, or one where they weigh alike; one that weighs differently on two
-    test sets has its rows for each.
+    A task has a row for each prompt, or a single one if all prompts have the same weights. Weights that differ between
+    two test sets have a row for each.
     """
     weights: dict[str, dict[str, list[float]]] = {}
-    for title, key in LAYERS:
+    for owner, key in LAYERS:
         rows: dict[str, list[float]] = {}
         for one in scored:
-            for task, entry in one.selection.items():
-                for row, layers in wording_rows(task, entry, key).items():
+            for task, entry in one.weights.items():
+                for row, layers in _rows_by_prompt(task, entry, key).items():
                     if rows.get(row) != layers:
-                        rows[row if row not in rows else f"{row}, {one.test_set}"] = layers
-        weights |= {title: rows} if rows else {}
+                        rows[row if row not in rows else f"{row}, {one.folder.test_set}"] = layers
+        weights |= {owner: rows} if rows else {}
     return weights
 
 
-def wording_rows(task: str, entry: Mapping[str, Any], key: str) -> dict[str, list[float]]:
-    """One task's rows from its entry in ``selection.json``, which lacks ``wordings`` in older files."""
-    if not entry.get(key):
-        return {}
-    wordings = {wording: weights[key] for wording, weights in entry.get("wordings", {}).items()}
-    if all(abs(a - b) < ALIKE for weights in wordings.values() for a, b in zip(weights, entry[key], strict=True)):
-        return {task: entry[key]}
-    held_out = entry.get("held_out", ())
-    return {
-        f"{task}: {wording}{' (held out)' if wording in held_out else ''}": weights
-        for wording, weights in wordings.items()
-    }
-
-
-def component_gates(exp_dir: Path, scored: Sequence[Scored]) -> list[GateTrace]:
-    """The gate in one utterance of each task: of the first test set that has the task."""
+def component_gates(scored: Sequence[ScoredSet]) -> list[GateTrace]:
+    """Return the gate in one utterance of each task, from the first test set that has the task."""
     traces: dict[str, GateTrace] = {}
     for one in scored:
-        for trace in read_gates(exp_dir / one.decode / one.test_set / "gate.json"):
+        for trace in read_gates(one.folder.gates):
             traces.setdefault(trace.task, trace)
     return list(traces.values())
 
 
-def _copy_beside(picture: Path, prefix: str, out: Path) -> Path:
-    copy = out.parent / "images" / f"{prefix}_{picture.name}"
-    write_files(copy.parent, {copy.name: picture.read_bytes()})
+def _training_curves(experiment: Experiment) -> Captioned:
+    files = {experiment: "training_curves.png"}
+    files |= {one: f"training_curves_{one.dir.name}.png" for one in experiment.pretraining()}
+    for one, name in files.items():
+        if one.tensorboard.is_dir():
+            tag, path = one.dir.resolve().name, experiment.images / name
+            plots.draw_training_curves(plots.read_curves(one.tensorboard), f"{tag}: training", path)
+            yield f"training curves of {tag}", path
+
+
+def _confusions(experiment: Experiment, scored: Sequence[ScoredSet]) -> Captioned:
+    for one in scored:
+        decode, test_set = f"decode_{one.folder.tag}", one.folder.test_set
+        for task, entry in one.tasks.items():
+            if entry["answer"] == "label":
+                score, path = entry["scores"]["llm"], experiment.images / f"confusion_{task}_{decode}_{test_set}.png"
+                plots.draw_confusion(score["labels"], score["confusion"], f"{task} on {test_set}\n{decode}", path)
+                yield f"confusion matrix of {task} on {one.name}", path
+
+
+def _weights_and_gates(experiment: Experiment, scored: Sequence[ScoredSet]) -> Captioned:
+    name = experiment.dir.resolve().name
+    for tag in sorted({one.folder.tag for one in scored}):
+        decode, sets = f"decode_{tag}", [one for one in scored if one.folder.tag == tag]
+        weights, gates = layer_weights(sets), component_gates(sets)
+        if weights:
+            path = experiment.images / f"layer_weights_{decode}.png"
+            plots.draw_layer_weights(weights, f"layer weights by task and prompt\n{name}\n{decode}", path)
+            yield f"layer weights by task and prompt in {decode}", path
+        if gates:
+            path = experiment.images / f"gate_{decode}.png"
+            plots.draw_gates(gates, f"component gate\n{name}\n{decode}", path)
+            yield f"component gate over time in {decode}", path
+
+
+def _rows_by_prompt(task: str, entry: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+    """Return the rows of one task; records of early versions have no ``wordings``."""
+    first = entry.get(key)
+    if not first:
+        return {}
+    prompts = {prompt: weights[key] for prompt, weights in entry.get("wordings", {}).items()}
+    if all(abs(a - b) < WEIGHT_TOLERANCE for weights in prompts.values() for a, b in zip(weights, first, strict=True)):
+        return {task: first}
+    held_out = entry.get("held_out", ())
+    return {
+        f"{task}: {prompt}{' (held out)' if prompt in held_out else ''}": weights for prompt, weights in prompts.items()
+    }
+
+
+def _copy_beside(figure: Path, prefix: str, out: Path) -> Path:
+    copy = out.parent / "images" / f"{prefix}_{figure.name}"
+    write_files(copy.parent, {copy.name: figure.read_bytes()})
     return copy

@@ -1,4 +1,4 @@
-"""The Markdown that generated results are made of."""
+"""Markdown of generated results."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def section(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A heading of the third level and a table."""
+    """Return a heading of the third level and a table."""
     return f"### {title}\n\n{table(header, rows)}"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table.
+    """Return a table.
 
     Example:
         >>> print(table(["a", "b"], [["1", "2"]]))
@@ -26,6 +26,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def link(path: Path, out_dir: Path, text: str = "") -> str:
-    """A link to a file, as seen from ``out_dir``; its text is the relative path if none is given."""
+    """Return a link to a file, relative to ``out_dir``; without ``text``, the relative path is the text."""
     relative = Path(os.path.relpath(path, out_dir)).as_posix()
     return f"[{text or relative}]({relative})"

@@ -1,189 +1,83 @@
-"""RESULTS.md in ESPnet's form, made from the ``score.json`` files of one or more experiments."""
+"""Sections of RESULTS.md, in the form of ESPnet's recipes: training, tables of scores, mean of folds."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from harmonifuse_espnet import __version__
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.experiment import pretrained_by, training_time
+from harmonifuse_espnet.common.experiment import Experiment, read_run
 from harmonifuse_espnet.evaluation.markdown import link, section, table
+from harmonifuse_espnet.evaluation.scores import ScoredSet
 
-# Results are made from the code, so rewriting them does not change it.
-GENERATED = (":(top,exclude,glob)**/RESULTS.md", ":(top,exclude,glob)**/images/*.png")
-MEASURES = {"wer": "WER", "cer": "CER", "wa": "WA", "ua": "UA", "macro_f1": "macro F1"}  # all in percent
+METRICS = {"wer": "WER", "cer": "CER", "wa": "WA", "ua": "UA", "macro_f1": "macro F1"}  # all in percent
+METRICS_OF = {"text": ("wer", "cer"), "label": ("wa", "ua", "macro_f1")}
 ERROR_HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The scores of one test set, decoded in one way.
-
-    Attributes:
-        decode: The name of the way, ``decode_<name>``.
-        test_set: The test set's name.
-        tasks: Task -> its scores, as in ``score.json``.
-        selection: Task -> ``layer_weights`` and ``fusion_weights``, as in ``selection.json``; empty without that file.
-    """
-
-    decode: str
-    test_set: str
-    tasks: Mapping[str, Any]
-    selection: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """``decode_<name>/<test_set>``."""
-        return f"{self.decode}/{self.test_set}"
+def title(command: str) -> str:
+    """Return the heading of RESULTS.md; ``command`` is the module that writes it."""
+    return f"# RESULTS\n\nWritten by `harmonifuse_espnet.bin.{command}`; do not edit."
 
 
-def read_scores(exp_dir: Path) -> list[Scored]:
-    """Everything that was scored in an experiment, sorted by name.
-
-    Raises:
-        FileNotFoundError: if nothing was scored there.
-        ValueError: if a file is not what ``score`` and ``decode`` write.
-    """
-    files = sorted(exp_dir.glob("decode_*/*/score.json"))
-    if not files:
-        raise MissingFileError(f"{exp_dir}: no decode_*/<test_set>/score.json in it; run stages 7 and 8 first")
-    scored = []
-    for path in files:
-        selection = path.with_name("selection.json")
-        weights = _read_json(selection, "tasks") if selection.is_file() else {}
-        scored.append(Scored(path.parent.parent.name, path.parent.name, _read_json(path, "tasks"), weights))
-    return scored
-
-
-def environment(date: datetime) -> str:
-    """The section that says when, with what and on what the results were made."""
-    commit, committed = git_commit(Path(__file__).parent)
-    lines = [
-        f"- date: `{date.astimezone():%a %b %d %H:%M:%S %Z %Y}`",
-        f"- python version: `{platform.python_version()}`",
-        *(f"- {name} version: `{installed(name)}`" for name in ("espnet", "torch", "transformers")),
-        f"- harmonifuse_espnet version: `{__version__}`",
-        f"- Git hash: `{commit}`",
-        f"  - Commit date: `{committed}`",
-        f"- hardware: {hardware()}",
-    ]
-    return "\n".join(["## Environments", *lines])
-
-
-def experiment(exp_dir: Path, scored: Sequence[Scored], out_dir: Path, train_config: Path | None) -> str:
-    """The section of one experiment: how it was trained, and its tables; links are relative to ``out_dir``."""
-    title = Path(os.path.relpath(exp_dir, out_dir)).as_posix()
-    parts = [f"## {title}", "\n".join(_training(exp_dir, title, out_dir, train_config))]
+def experiment_section(exp_dir: Path, scored: Sequence[ScoredSet], out_dir: Path, train_config: Path | None) -> str:
+    """Return the section of one experiment: its training, and its tables. Links are relative to ``out_dir``."""
+    name = Path(os.path.relpath(exp_dir, out_dir)).as_posix()
+    parts = [f"## {name}", "\n".join(_training(exp_dir, name, out_dir, train_config))]
     text = [(f"{one.name} ({task}, {kind})", score) for one, task, kind, score in _scores(scored, "text")]
     if text:
         parts.append(section("WER", ERROR_HEADER, [_error_row(*row, "words", "") for row in text]))
         parts.append(section("CER", ERROR_HEADER, [_error_row(*row, "characters", "char_") for row in text]))
     labelled = list(_scores(scored, "label"))
     for task in sorted({task for _, task, _, _ in labelled}):
-        rows = [(one.name, score) for one, name, _, score in labelled if name == task]
-        parts += [_label_section(task, rows), *(_confusion_section(f"{name} ({task})", score) for name, score in rows)]
+        rows = [(one.name, score) for one, other, _, score in labelled if other == task]
+        parts += [_label_section(task, rows), *(_confusion_table(f"{name} ({task})", score) for name, score in rows)]
     return "\n\n".join(parts)
 
 
-def mean_of_folds(folds: Sequence[Sequence[Scored]]) -> str:
-    """The section of a cross-validation: mean and sample standard deviation over the folds, by test set.
+def mean_of_folds(folds: Sequence[Sequence[ScoredSet]]) -> str:
+    """Return the section of a cross-validation: mean and sample standard deviation over the folds, by test set.
 
-    A fold's test set is another one each time; it has the same name in all of them.
+    The test set of each fold is different, but has the same name.
     """
     values: dict[tuple[str, str], list[float]] = {}
     for scored in folds:
-        for kind, measures in (("text", ("wer", "cer")), ("label", ("wa", "ua", "macro_f1"))):
-            for one, task, answered, score in _scores(scored, kind):
-                for measure in measures:
-                    name = f"{one.name} ({task}, {answered})" if kind == "text" else f"{one.name} ({task})"
-                    values.setdefault((name, measure), []).append(score[measure])
+        for answer, metrics in METRICS_OF.items():
+            for one, task, kind, score in _scores(scored, answer):
+                name = f"{one.name} ({task}, {kind})" if answer == "text" else f"{one.name} ({task})"
+                for metric in metrics:
+                    values.setdefault((name, metric), []).append(score[metric])
     rows = [
-        [
-            name,
-            MEASURES[measure],
-            f"{mean(found):.1f}",
-            f"{stdev(found):.1f}" if len(found) > 1 else "-",
-            str(len(found)),
-        ]
-        for (name, measure), found in values.items()
+        [name, METRICS[metric], f"{mean(found):.1f}", f"{stdev(found):.1f}" if len(found) > 1 else "-", str(len(found))]
+        for (name, metric), found in values.items()
     ]
-    header = ("dataset", "measure", "mean", "sd", "folds")
+    header = ("dataset", "metric", "mean", "sd", "folds")
     return f"## Mean of {len(folds)} folds\n\n{table(header, rows)}"
 
 
-def figure_links(pictures: Iterable[tuple[str, Path]], out_dir: Path) -> str:
-    """Markdown that shows the pictures, each a (caption, file)."""
-    return "\n\n".join(["### Pictures", *(f"!{link(path, out_dir, caption)}" for caption, path in pictures)])
+def figure_links(figures: Iterable[tuple[str, Path]], out_dir: Path) -> str:
+    """Return the section that shows figures, each a (caption, file)."""
+    return "\n\n".join(["### Figures", *(f"!{link(path, out_dir, caption)}" for caption, path in figures)])
 
 
-def git_commit(folder: Path) -> tuple[str, str]:
-    """Commit and commit date of the repository that ``folder`` is in; says so where there are uncommitted changes.
-
-    Untracked files and generated results do not count as changes.
-    """
-
-    def git(*command: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True).stdout
-
-    try:
-        commit, committed = git("log", "-1", "--format=%H%n%cd").splitlines()
-        dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *GENERATED).strip()
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "none (not a git commit)", "none"
-    return commit + (" with uncommitted changes" if dirty else ""), committed
-
-
-def installed(package: str) -> str:
-    """The installed version of a package, found without importing it."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} (not installed)"
-
-
-def hardware() -> str:
-    """The CPU's model, the cores that this process may use, and the GPU's name, or none."""
-    cpu = Path("/proc/cpuinfo")
-    text = cpu.read_text() if cpu.is_file() else ""
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpus = ""
-    if shutil.which("nvidia-smi"):
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        gpus = ", ".join(subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")).strip(
-            ", "
-        )
-    return f"CPU `{(models or [platform.machine()])[0]}`, {cores} cores; GPU `{gpus or 'none'}`"
-
-
-def _training(exp_dir: Path, title: str, out_dir: Path, train_config: Path | None) -> Iterator[str]:
-    if train_config:
-        yield f"- training config: {link(train_config, out_dir)}, in full `{title}/config.yaml`"
-    else:
-        yield f"- training config: `{title}/config.yaml`"
-    for path in sorted(exp_dir.glob("decode_*/*/selection.json"))[:1]:
-        total, trained = (_read_json(path, key) for key in ("parameters", "trained_parameters"))
-        yield f"- parameters: {total:,}, trained {trained:,}"
-    phases = {"training": exp_dir, **{f"pre-training, `{folder.name}`": folder for folder in pretrained_by(exp_dir)}}
-    for phase, folder in phases.items():
-        checkpoint = folder / "checkpoint.pth"
-        if checkpoint.is_file():
-            seconds, steps = training_time(checkpoint)
+def _training(exp_dir: Path, name: str, out_dir: Path, train_config: Path | None) -> Iterator[str]:
+    experiment = Experiment(exp_dir)
+    full = f"`{name}/{experiment.config.name}`"
+    yield f"- training config: {f'{link(train_config, out_dir)}, in full {full}' if train_config else full}"
+    counts = next((run for folder in experiment.decoded() if "parameters" in (run := read_run(folder.dir))), None)
+    if counts:
+        yield f"- parameters: {counts['parameters']:,}, trained {counts['trained_parameters']:,}"
+    phases = {"training": experiment, **{f"pre-training, `{one.dir.name}`": one for one in experiment.pretraining()}}
+    for phase, one in phases.items():
+        if one.checkpoint.is_file():
+            seconds, steps = one.training_time()
             yield f"- {phase}: {seconds / 60:.1f} minutes, {steps:,} steps, validation included"
 
 
-def _scores(scored: Iterable[Scored], answer: str) -> Iterator[tuple[Scored, str, str, Mapping[str, Any]]]:
+def _scores(scored: Iterable[ScoredSet], answer: str) -> Iterator[tuple[ScoredSet, str, str, Mapping[str, Any]]]:
+    """Yield test set, task, kind of hypothesis and score of the tasks that answer with ``text`` or ``label``."""
     for one in scored:
         for task, entry in one.tasks.items():
             if entry["answer"] == answer:
@@ -193,38 +87,25 @@ def _scores(scored: Iterable[Scored], answer: str) -> Iterator[tuple[Scored, str
 
 def _error_row(name: str, score: Mapping[str, Any], unit: str, prefix: str) -> list[str]:
     total = score[unit]
-    wrong = [score[f"{prefix}{kind}"] for kind in ("substitutions", "deletions", "insertions")]
-    counts = [total - wrong[0] - wrong[1], *wrong, sum(wrong)]
-    return [
-        name,
-        str(score["utterances"]),
-        str(total),
-        *(f"{100 * n / total:.1f}" for n in counts),
-        f"{score['ser']:.1f}",
-    ]
+    errors = [score[f"{prefix}{kind}"] for kind in ("substitutions", "deletions", "insertions")]
+    counts = [total - errors[0] - errors[1], *errors, sum(errors)]
+    rates = [f"{100 * count / total:.1f}" for count in counts]
+    return [name, str(score["utterances"]), str(total), *rates, f"{score['sentence_error_rate']:.1f}"]
 
 
 def _label_section(task: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     labels = list(dict.fromkeys(label for _, score in rows for label in score["labels"]))
     cells = [
         [f"{name} ({task})", str(score["utterances"])]
-        + [f"{score[key]:.1f}" for key in ("wa", "ua", "macro_f1")]
+        + [f"{score[metric]:.1f}" for metric in METRICS_OF["label"]]
         + ["-" if score["recall"].get(label) is None else f"{score['recall'][label]:.1f}" for label in labels]
         for name, score in rows
     ]
-    return section(
-        task.upper(), ["dataset", "Snt", "WA", "UA", "macro F1", *(f"recall {label}" for label in labels)], cells
-    )
+    header = ["dataset", "Snt", "WA", "UA", "macro F1", *(f"recall {label}" for label in labels)]
+    return section(task.upper(), header, cells)
 
 
-def _confusion_section(name: str, score: Mapping[str, Any]) -> str:
+def _confusion_table(name: str, score: Mapping[str, Any]) -> str:
     labels = score["labels"]
     cells = [[f"**{label}**", *map(str, counts)] for label, counts in zip(labels, score["confusion"], strict=True)]
-    return f"Confusion matrix of {name}:\n\n" + table(["reference \\ answer", *labels], cells)
-
-
-def _read_json(path: Path, key: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))[key]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not JSON with '{key}' in it ({error}); run the stage that makes it again") from error
+    return f"Confusion matrix of {name}:\n\n" + table(["reference \\ prediction", *labels], cells)

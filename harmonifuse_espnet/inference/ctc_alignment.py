@@ -1,26 +1,38 @@
-"""Forced alignment by a trained CTC head."""
+"""Forced alignment, first part: the CTC frames of each word of a transcript.
+
+``data/alignment.py`` finds the word boundaries between these frames.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+import jiwer
 import numpy as np
 import torch
 import torchaudio
 from torch import Tensor
 
-MAX_WER = 0.5  # word error rate of what CTC hears by itself, above which its times are not believed
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.audio import SAMPLE_RATE
+from harmonifuse_espnet.data.batch import collate
+
+if TYPE_CHECKING:
+    from harmonifuse_espnet.inference.speech2text import Speech2Text
+
+MAX_WER = 0.5  # of the greedy CTC transcript: above it, the alignment is rejected
 
 
 def ctc_word_spans(log_probs: Tensor, words: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The first and the last frame of each word on CTC's best path for a transcript.
+    """Return the first and the last frame of each word on the best CTC path of a transcript.
 
     Args:
-        log_probs: Of a CTC head whose blank is index 0 and whose token i is index i + 1: (T, W + 1).
-        words: The tokens of each word.
+        log_probs: Of a CTC head, the blank at index 0 and token i at index i + 1 (T, W + 1).
+        words: Tokens of each word.
 
     Raises:
-        ValueError: if there are fewer frames than the transcript needs.
+        ValueError: if there are fewer frames than CTC needs for the transcript.
 
     Example:
         >>> import torch
@@ -28,7 +40,6 @@ def ctc_word_spans(log_probs: Tensor, words: Sequence[Sequence[int]]) -> list[tu
         >>> ctc_word_spans(path, [[0], [1, 2]])
         [(1, 2), (4, 5)]
     """
-
     tokens = torch.tensor([token for word in words for token in word], device=log_probs.device) + 1
     needed = len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
     if len(log_probs) < needed:
@@ -41,7 +52,7 @@ def ctc_word_spans(log_probs: Tensor, words: Sequence[Sequence[int]]) -> list[tu
 
 
 def word_tokens(words: Sequence[str], encode: Callable[[str], list[int]]) -> list[list[int]]:
-    """The tokens of each word in the whole text, which need not be those of the word alone.
+    """Return the tokens of each word in the encoded transcript; a word encoded alone may have other tokens.
 
     Example:
         >>> word_tokens(["GO", "ON"], lambda text: [ord(letter) for letter in text])
@@ -50,3 +61,41 @@ def word_tokens(words: Sequence[str], encode: Callable[[str], list[int]]) -> lis
     tokens = encode(" ".join(words))
     ends = [len(encode(" ".join(words[: count + 1]))) for count in range(len(words))]
     return [tokens[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@torch.no_grad()
+def word_spans(
+    model: Speech2Text, speech: Sequence[np.ndarray], tasks: Sequence[str], texts: Sequence[str]
+) -> list[list[tuple[float, float]] | None]:
+    """Align the transcripts of a batch with its speech.
+
+    Args:
+        model: Model with a CTC head.
+        speech: Samples (N,) of each utterance, at 16 kHz.
+        tasks: Task of each utterance.
+        texts: Transcript of each utterance.
+
+    Returns:
+        For each utterance the middle of the first and of the last frame of each word, in seconds; None if it has too
+        few frames for the transcript, or its greedy CTC transcript has a word error rate above ``MAX_WER``.
+
+    Raises:
+        InputError: if the model has no CTC head.
+    """
+    examples = [("speech", model.example("speech", *pair)) for pair in zip(speech, tasks, strict=True)]
+    encoded, _ = model.encode(collate(examples)[1]["batch"])
+    if encoded.ctc_log_probs is None:
+        raise InputError("the model has no CTC head, which the alignment needs; align with another model")
+    spans: list[list[tuple[float, float]] | None] = []
+    greedy = model.ctc_texts(encoded)
+    for row, (samples, text) in enumerate(zip(speech, texts, strict=True)):
+        log_probs = encoded.ctc_log_probs[row, : encoded.frame_lengths[row]]
+        seconds = len(samples) / SAMPLE_RATE / len(log_probs)
+        try:
+            frames = ctc_word_spans(log_probs, word_tokens(text.split(), model.ctc_tokenizer.encode))
+        except ValueError:
+            frames = []
+        reliable = frames and jiwer.wer(text, greedy[row]) <= MAX_WER
+        times = [((first + 0.5) * seconds, (last + 0.5) * seconds) for first, last in frames]
+        spans.append(times if reliable else None)
+    return spans

@@ -1,58 +1,85 @@
-"""Feature extractors of stage 3: log-mel frames, or the layers of a frozen encoder."""
+"""Feature extractors of stage 3: log-mel frames, or hidden states of a frozen encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.features import FeatureExtractor, read_dump, write_feature_folder
 from harmonifuse_espnet.data.logmel import LogMel
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
+
+OPTIONS = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}  # feats_type -> keys of its configuration
 
 
 class FbankExtractor:
     """Log-mel frames, 100 a second: (N,) -> (T, n_mels)."""
 
     def __init__(self, n_mels: int = 80) -> None:
-
         self.logmel = LogMel(n_mels)
 
     @torch.no_grad()
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """``samples`` (N,) -> (N // 160 + 1, n_mels)."""
+        """Return the frames (N // 160 + 1, n_mels) of ``samples`` (N,)."""
         return self.logmel(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))[0][0].numpy()
 
 
 class SSLExtractor:
-    """Chosen layers of a frozen encoder, side by side: (N,) -> (T, layers * D).
+    """Hidden states of selected layers of a frozen encoder, concatenated: (N,) -> (T, layers * D).
 
     Args:
         frontend_conf: Arguments of ``SelfSupervisedEncoder``.
-        layers: Numbers from 1 to the encoder's number of layers; None for all.
+        layers: Layers, numbered from 1, in the order of the output; None for all.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ValueError: if there is no such layer.
+        InputError: if a layer does not exist.
     """
 
     def __init__(
         self, frontend_conf: Mapping[str, Any], layers: Sequence[int] | None = None, device: str = "cpu"
     ) -> None:
-
         self.frontend = SelfSupervisedEncoder(**frontend_conf).to(device).eval()
         self.layers = list(layers or range(1, self.frontend.num_layers + 1))
         self.device = device
         outside = [layer for layer in self.layers if not 1 <= layer <= self.frontend.num_layers]
         if outside:
-            raise InputError(f"layers {outside}: the encoder has layers 1 to {self.frontend.num_layers}")
+            raise InputError(
+                f"layers {outside}: the encoder has layers 1 to {self.frontend.num_layers}; correct 'layers'"
+            )
 
     @torch.no_grad()
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """``samples`` (N,) -> (T, layers * D)."""
+        """Return the frames (T, layers * D) of ``samples`` (N,)."""
         speech = torch.from_numpy(samples)[None].to(self.device)
         states, _ = self.frontend(speech, torch.tensor([len(samples)], device=self.device))
-        chosen = {layer: state[0] for layer, state in enumerate(states, start=1) if layer in self.layers}
-        return torch.cat([chosen[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
+        selected = {layer: state[0] for layer, state in enumerate(states, start=1) if layer in self.layers}
+        return torch.cat([selected[layer] for layer in self.layers], dim=-1).float().cpu().numpy()
+
+
+def extract_features(feats_type: str, data_dir: Path, out_dir: Path, conf: Mapping[str, Any], device: str) -> str:
+    """Dump the features of a dump folder; return a summary. An interrupted call is resumed.
+
+    Args:
+        feats_type: ``fbank`` or ``ssl``.
+        data_dir: Dump folder of stage 2.
+        out_dir: Feature folder to write.
+        conf: Arguments of :class:`FbankExtractor` or :class:`SSLExtractor`.
+        device: ``cpu`` or ``cuda``, for ``ssl``.
+
+    Raises:
+        InputError: if ``conf`` has an option that the extractor does not have, or does not have a required one.
+        FileNotFoundError: if the dump folder of stage 2 is incomplete.
+        AccessError: if ``out_dir`` cannot be written.
+    """
+    if set(conf) - OPTIONS[feats_type] or (feats_type == "ssl" and "frontend_conf" not in conf):
+        raise InputError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(OPTIONS[feats_type])}")
+    tables = read_dump(data_dir)
+    extract: FeatureExtractor = FbankExtractor(**conf) if feats_type == "fbank" else SSLExtractor(**conf, device=device)
+    count = write_feature_folder(tables, out_dir, extract, {"feats_type": feats_type, **conf})
+    return f"{out_dir}: {feats_type} features of {count} utterances"

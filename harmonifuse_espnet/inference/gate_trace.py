@@ -1,4 +1,4 @@
-"""What the component gate does in one utterance, frame by frame: enough to draw it without the model or the audio."""
+"""Records of the component gate over the frames of an utterance, for figures that need neither model nor audio."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ DECIBELS = 10.0 / np.log(10.0)  # of power, in one unit of the natural logarithm
 
 @dataclass(frozen=True)
 class GateTrace:
-    """The gate in one utterance; 1 is linguistic, 0 paralinguistic.
+    """The gate over the frames of one utterance; 1 is linguistic, 0 paralinguistic.
 
     Attributes:
         utterance: Its id.
-        task: What was asked.
-        prompt: The wording.
-        answer: What the model answered.
+        task: The task.
+        prompt: The wording of the prompt.
+        answer: The transcript or label that the model returned.
         frame_shift: Seconds from one frame of the encoder to the next.
         mean: Over the channels, of each frame (T values).
         low: The 10th percentile over the channels (T values).
         high: The 90th percentile over the channels (T values).
-        others: The mean when the same speech is asked another task: task -> T values.
-        logmel: Level in whole decibels, frames of mel bins, ``LOGMEL_SHIFT`` apart; empty where the model was given
-            an encoder's layers in place of sound.
+        others: The mean for the same speech with the prompt of another task: task -> T values.
+        logmel: Level in whole decibels, frames of mel bins, ``LOGMEL_SHIFT`` apart; empty if the input was dumped
+            encoder layers rather than audio.
     """
 
     utterance: str
@@ -59,13 +59,15 @@ def trace_gate(
     answer: str,
     prompt: str | None = None,
 ) -> GateTrace | None:
-    """Ask the gate about one utterance, ``speech`` (N,) or (T, features), by a wording or the task's first one.
+    """Record the gate for one utterance, ``speech`` (N,) or (T, features), with a wording or the task's first one.
 
-    Other tasks are asked by their first wording. None for a model without a gate.
+    Other tasks have their first wording. None for a model without a gate.
     """
-    asked = {name: prompt if name == task else None for name in model.tasks}
-    examples = {name: model.example(utterance, speech, name, wording) for name, wording in asked.items()}
-    gates = {name: gate for name, example in examples.items() if (gate := model.gate(example)) is not None}
+    from harmonifuse_espnet.inference.inspection import component_gate
+
+    prompts = {name: prompt if name == task else None for name in model.tasks}
+    examples = {name: model.example(utterance, speech, name, wording) for name, wording in prompts.items()}
+    gates = {name: gate for name, example in examples.items() if (gate := component_gate(model, example)) is not None}
     if task not in gates:
         return None
     low, high = np.percentile(gates[task], (10, 90), axis=1)
@@ -85,10 +87,10 @@ def trace_gate(
 
 
 def read_gates(path: Path) -> list[GateTrace]:
-    """What decoding wrote to ``gate.json``, one trace a task; nothing if it is not there: the model has no gate.
+    """Read ``gate.json`` of a decode folder, one trace a task; [] if it does not exist, as for a model without a gate.
 
     Raises:
-        ValueError: if the file is something else.
+        InputError: if the file has other content.
     """
     if not path.is_file():
         return []
@@ -99,9 +101,9 @@ def read_gates(path: Path) -> list[GateTrace]:
 
 
 def spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:
-    """Mel levels in whole decibels, a frame every ``LOGMEL_SHIFT``: ``speech`` (N,) or (T, features) -> T' x mel bins.
+    """Return mel levels in whole decibels, a frame every ``LOGMEL_SHIFT``.
 
-    Empty for ``ssl``, whose dump holds an encoder's layers.
+    ``speech`` (N,) or (T, features) -> T' x mel bins; empty for ``ssl``, whose dump holds an encoder's layers.
     """
     if feats_type == "ssl":
         return []

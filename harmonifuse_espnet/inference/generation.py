@@ -1,4 +1,4 @@
-"""Answers from a trained model: free text by Hugging Face's ``generate``, and the probability of every label."""
+"""Generation with a trained model: transcripts by Hugging Face's ``generate``, and the probability of every label."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harmonifuse_espnet.model.outputs import LMOutput
 
 
 class FusedCausalLM(PreTrainedModel, GenerationMixin):
-    """The language model with its fusion, as ``generate`` wants to see it.
+    """The language model with its fusion, behind the interface that ``generate`` expects.
 
-    Greedy search, beam search, length limits, constraints and score processors are the library's. The fusion's
-    weights travel as the model argument ``beta`` (B, M).
+    Greedy search, beam search, length limits, constraints and logits processors are the library's. The weights of the
+    fusion are passed as the model argument ``beta`` (B, M).
     """
 
     main_input_name = "input_ids"
@@ -27,16 +27,16 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
 
     def __init__(self, model: HarmoniFuseModel) -> None:
         super().__init__(model.decoder.llm.config)
-        object.__setattr__(self, "harmonifuse", model)  # not a submodule: its parameters have a home already
+        object.__setattr__(self, "harmonifuse", model)  # not a submodule: its parameters belong to the model
         self.generation_config = GenerationConfig()
 
     @property
     def device(self) -> torch.device:
-        """Where the model's parameters are."""
+        """Return the device of the model's parameters."""
         return next(self.harmonifuse.parameters()).device
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        """The language model's token embeddings."""
+        """Return the language model's token embeddings."""
         return self.harmonifuse.decoder.llm.get_input_embeddings()
 
     def forward(
@@ -59,48 +59,48 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
 
 
 class RepetitionLimit(LogitsProcessor):
-    """Keeps an answer from running in circles: no sequence of tokens comes more than ``max_repeats`` times in a row.
+    """Limits repetition: no sequence of tokens occurs more than ``max_repeats`` times in a row.
 
-    For answers that only the language model judges; CTC needs no guard, as it has to hear every repetition.
+    For the search with the language model alone; CTC prefix scores need no limit, since CTC emits each repetition once.
 
     Args:
-        max_repeats: How often the same may be said, as in TWO TWO TWO.
-        max_loop: The longest sequence that is watched, in tokens.
+        max_repeats: Maximum number of consecutive repetitions, as of TWO in TWO TWO TWO.
+        max_size: Maximum length of a sequence whose repetitions are counted, in tokens.
     """
 
-    def __init__(self, max_repeats: int = 4, max_loop: int = 8) -> None:
-        self.max_repeats, self.max_loop = max_repeats, max_loop
+    def __init__(self, max_repeats: int = 4, max_size: int = 8) -> None:
+        self.max_repeats, self.max_size = max_repeats, max_size
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, -inf for once too often."""
+        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, -inf beyond the limit."""
         scores = scores.clone()
-        for size in range(1, self.max_loop + 1):
+        for size in range(1, self.max_size + 1):
             tail = input_ids[:, -(size * (self.max_repeats + 1) - 1) :]
             if tail.size(1) < size * (self.max_repeats + 1) - 1:
                 break
-            (looping,) = torch.nonzero((tail[:, size:] == tail[:, :-size]).all(1), as_tuple=True)
-            scores[looping, tail[looping, -size]] = -torch.inf
+            (repeating,) = torch.nonzero((tail[:, size:] == tail[:, :-size]).all(1), as_tuple=True)
+            scores[repeating, tail[repeating, -size]] = -torch.inf
         return scores
 
 
 class MaxLengths(LogitsProcessor):
-    """Ends each answer after its own number of tokens; under a common limit the batch would decide between beams.
+    """Limits each utterance's hypotheses to a maximum length of its own.
 
-    An answer never runs past what the audio's length allows.
+    With one maximum for the batch, the result of an utterance would depend on the others in its batch.
 
     Args:
-        limits: The most tokens of each utterance's answer (B,), without the end of sequence.
-        eos_id: Token that ends an answer.
+        max_lengths: Maximum number of tokens of each utterance (B,), without the end of sequence.
+        eos_id: The end of sequence.
     """
 
-    def __init__(self, limits: Tensor, eos_id: int) -> None:
-        self.limits, self.eos_id = limits, eos_id
+    def __init__(self, max_lengths: Tensor, eos_id: int) -> None:
+        self.max_lengths, self.eos_id = max_lengths, eos_id
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, the end alone where full."""
+        """``input_ids`` (B * beams, tokens so far), ``scores`` (B * beams, W) -> scores, only eos at the maximum."""
         ended = torch.full_like(scores, -torch.inf)
         ended[:, self.eos_id] = 0.0
-        full = self.limits.repeat_interleave(len(scores) // len(self.limits)) <= input_ids.size(1)
+        full = self.max_lengths.repeat_interleave(len(scores) // len(self.max_lengths)) <= input_ids.size(1)
         return torch.where(full[:, None], ended, scores)
 
 
@@ -108,26 +108,25 @@ class MaxLengths(LogitsProcessor):
 def generate_text(
     model: HarmoniFuseModel, encoded: EncoderOutput, task: Tensor, eos_id: int, max_ratio: float = 1.0, **options: Any
 ) -> list[list[int]]:
-    """The answers' token ids, without the end of sequence.
+    """Generate the transcripts of a batch, as token ids without the end of sequence.
 
     Args:
         model: In eval mode.
         encoded: Of B utterances.
         task: (B,).
-        eos_id: Token that ends an answer.
-        max_ratio: An answer has at most this many tokens for each connector frame of its utterance, and at least one.
-            The limit is each utterance's own, so that it does not depend on the batch. At 1, the default, an answer
-            is as long as CTC could write in these frames, several times what is ever said in 40 ms each.
+        eos_id: The end of sequence.
+        max_ratio: Maximum number of tokens per connector frame of the utterance; at least one token is allowed. With 1,
+            the default, a hypothesis may be as long as any that CTC can emit in these frames.
         options: Of Hugging Face's ``generate``: ``num_beams``, ``repetition_penalty``, ``logits_processor``, ...
     """
     prefix = model.splice_prefix(encoded)
-    limits = (encoded.frame_lengths * max_ratio).long().clamp(min=1)
-    processors = LogitsProcessorList([*options.pop("logits_processor", []), MaxLengths(limits, eos_id)])
+    max_lengths = (encoded.frame_lengths * max_ratio).long().clamp(min=1)
+    processors = LogitsProcessorList([*options.pop("logits_processor", []), MaxLengths(max_lengths, eos_id)])
     tokens = FusedCausalLM(model).generate(
         inputs_embeds=prefix.embeds,
         attention_mask=prefix.mask.long(),
         beta=model.fusion.weights(encoded.prompt_summary, task),
-        max_new_tokens=int(limits.max()) + 1,
+        max_new_tokens=int(max_lengths.max()) + 1,
         logits_processor=processors,
         eos_token_id=eos_id,
         pad_token_id=eos_id,
@@ -139,16 +138,16 @@ def generate_text(
 
 @torch.no_grad()
 def label_log_probs(
-    model: HarmoniFuseModel, encoded: EncoderOutput, task: Tensor, labels: Sequence[Sequence[int]]
+    model: HarmoniFuseModel, encoded: EncoderOutput, task: int, labels: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Log-probability of every label of a task, normalised over the labels, by the model's ``label_output``.
+    """Return the log-probability of every label of a task, normalised over the labels, by the model's ``label_output``.
 
-    The prefix is read once; where labels are spoken, all labels of all utterances continue it in one batch.
+    The prefix runs once; generated labels are scored for all utterances in one batch that continues it.
 
     Args:
         model: In eval mode.
         encoded: Of B utterances.
-        task: (B,), all the same.
+        task: The index of their task.
         labels: K token sequences, each with its end of sequence.
 
     Returns:
@@ -156,13 +155,16 @@ def label_log_probs(
     """
     prefix = model.splice_prefix(encoded)
     states, cache = model.decoder(prefix.embeds, prefix.mask, prefix.position_ids, use_cache=True)
-    lm_output = LMOutput(prefix, states, model.fusion, model.fusion.weights(encoded.prompt_summary, task))
+    beta = model.fusion.weights(encoded.prompt_summary, torch.full_like(encoded.frame_lengths, task))
+    lm_output = LMOutput(prefix, states, model.fusion, beta)
     assert cache is not None
-    return model.label_output.log_probs(lm_output, task, lambda: _score_words(model, lm_output, cache, labels))
+    return model.label_output.log_probs(lm_output, task, lambda: _score_labels(model, lm_output, cache, labels))
 
 
-def _score_words(model: HarmoniFuseModel, lm_output: LMOutput, cache: Cache, labels: Sequence[Sequence[int]]) -> Tensor:
-    """Log-probability of K token sequences after a prefix that ``cache`` holds and ``lm_output`` has read: (B, K)."""
+def _score_labels(
+    model: HarmoniFuseModel, lm_output: LMOutput, cache: Cache, labels: Sequence[Sequence[int]]
+) -> Tensor:
+    """Return the log-probability of K token sequences after the prefix of ``cache`` and ``lm_output``: (B, K)."""
     prefix, beta = lm_output.spliced, lm_output.beta
     first = _log_probs(model, [state[:, -1:] for state in lm_output.states], beta)
     count, size, device = len(labels), max(len(label) for label in labels), beta.device

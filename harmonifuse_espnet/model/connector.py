@@ -1,6 +1,8 @@
-"""From encoder frames to the language model's embedding space, and the CTC head that keeps those frames readable."""
+"""Connector: projects encoder frames to the embedding space of the language model."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,12 @@ from harmonifuse_espnet.common.masks import length_mask
 
 
 class StackingConnector(nn.Module):
-    """Stacks ``stack`` frames and projects them: (B, T, C) -> (B, ceil(T / stack), V).
+    """Stacks consecutive frames and projects them with a two-layer MLP: (B, T, C) -> (B, ceil(T / stack), V).
+
+    Args:
+        input_size: Width C.
+        output_size: Width V.
+        stack: Number of frames that become one.
 
     Example:
         >>> import torch
@@ -30,8 +37,12 @@ class StackingConnector(nn.Module):
         )
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``frames`` (B, T, C), ``lengths`` (B,) in frames -> (B, T', V), lengths in stacked frames."""
+        """``frames`` (B, T, C), ``lengths`` (B,) -> stacked frames (B, T', V), their lengths (B,)."""
         frames = frames * length_mask(lengths, frames.size(1))[..., None]
         frames = F.pad(frames, (0, 0, 0, -frames.size(1) % self.stack))
         stacked = frames.unflatten(1, (-1, self.stack)).flatten(2)
         return self.project(stacked), (lengths + self.stack - 1) // self.stack
+
+    def activation_bytes(self, frames: int) -> int:
+        """Estimate the bytes kept for the backward pass for ``frames`` stacked frames (B T'): ``B T' 4 V 4``."""
+        return 16 * cast(nn.Linear, self.project[-1]).out_features * frames

@@ -1,4 +1,4 @@
-"""The CTC head over the connector's frames."""
+"""CTC head over the connector's frames: loss and greedy transcripts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from torch import Tensor, nn
 class CTCHead(nn.Module):
     """Connectionist temporal classification (Graves et al., 2006) over the connector's frames.
 
-    Index 0 is the blank; token i of the CTC tokenizer is index i + 1.
+    Index 0 is the blank; token i of the CTC tokenizer has index i + 1.
+
+    Args:
+        input_size: Width V of the frames.
+        vocab_size: Size W of the CTC tokenizer's vocabulary.
+        dropout: On the normalised frames.
     """
 
     def __init__(self, input_size: int, vocab_size: int, dropout: float = 0.0) -> None:
@@ -23,15 +28,19 @@ class CTCHead(nn.Module):
         """``frames`` (B, T, V) -> log-probabilities (B, T, W + 1)."""
         return self.project(self.dropout(self.norm(frames))).log_softmax(-1)
 
+    def activation_bytes(self, frames: int) -> int:
+        """Estimate the bytes kept for the backward pass for ``frames`` frames (B T'): ``B T' 3 (W + 1) 4``."""
+        return 12 * self.project.out_features * frames
+
     @staticmethod
     def loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
-        """Mean loss in nats per utterance; an utterance with too few frames for its tokens counts as zero.
+        """Return the mean loss in nats per utterance; an utterance with too few frames for its tokens has loss 0.
 
         Args:
             log_probs: (B, T, W + 1).
-            lengths: (B,) in frames.
-            tokens: (B, U) token ids.
-            token_lengths: (B,).
+            lengths: Frames of each utterance (B,).
+            tokens: Token ids (B, U).
+            token_lengths: Tokens of each utterance (B,).
         """
         losses = F.ctc_loss(
             log_probs.float().transpose(0, 1), tokens + 1, lengths, token_lengths, reduction="none", zero_infinity=True
@@ -40,15 +49,15 @@ class CTCHead(nn.Module):
 
     @staticmethod
     def greedy(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
-        """The best path with repeats merged and blanks removed, as token ids.
+        """Return the token ids of each utterance's best path, after merging repeats and removing blanks.
 
         Example:
             >>> path = F.one_hot(torch.tensor([[2, 2, 0, 2, 1]]), 3).float().log()
             >>> CTCHead.greedy(path, torch.tensor([5]))
             [[1, 1, 0]]
         """
-        answers = []
+        hypotheses = []
         for path, length in zip(log_probs.argmax(-1), lengths.tolist(), strict=True):
             merged = torch.unique_consecutive(path[:length])
-            answers.append([index - 1 for index in merged.tolist() if index > 0])
-        return answers
+            hypotheses.append([index - 1 for index in merged.tolist() if index > 0])
+        return hypotheses

@@ -1,4 +1,4 @@
-"""HarmoniFuse: encode, gate, connect, splice, decode, fuse, loss."""
+"""The network: encode, gate, connect, splice, decode, fuse, loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor, nn
 
+from harmonifuse_espnet.common.compatibility import upgrade_state_dict
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.masks import length_mask
+from harmonifuse_espnet.data.batch import SpeechBatch, Targets
 from harmonifuse_espnet.data.tasks import SpeechTask
+from harmonifuse_espnet.model.connector import StackingConnector
 from harmonifuse_espnet.model.ctc import CTCHead
+from harmonifuse_espnet.model.encoders.base import SpeechEncoder
 from harmonifuse_espnet.model.fusion import LayerFusion
+from harmonifuse_espnet.model.gate import Projection
 from harmonifuse_espnet.model.language_model import LanguageModel
 from harmonifuse_espnet.model.layer_weights import LayerWeights, weighted_sum
 from harmonifuse_espnet.model.outputs import LabelOutput, LMOutput, TaskLoss, loss_by_task, predict_tokens
@@ -24,11 +29,11 @@ from harmonifuse_espnet.model.splice import IGNORE, Segment, Spliced, splice
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """What the language model is about to read, and what was learned on the way.
+    """Prompt and encoded speech, ready for the language model.
 
     Attributes:
-        segments: The prompt and the speech, in the order of the splice.
-        prompt_summary: The prompt's summary (B, V).
+        segments: Embeddings of the prompt and of the speech, in the order of the splice.
+        prompt_summary: Mean of the prompt's embeddings (B, V).
         frame_lengths: Connector frames of each utterance (B,).
         ctc_log_probs: (B, T', W + 1), or None without a CTC head.
     """
@@ -40,37 +45,37 @@ class EncoderOutput:
 
 
 class HarmoniFuseModel(AbsESPnetModel):
-    """The whole network; built from a config by :class:`harmonifuse_espnet.train.task.HarmoniFuseTask`.
+    """The whole network; :class:`harmonifuse_espnet.train.task.HarmoniFuseTask` builds it from a config.
 
     Args:
         tasks: The table of tasks, in the order of their indices.
-        frontend: Speech encoder with all its states.
+        frontend: Speech encoder that returns every hidden state.
         layer_weights: Weights over the encoder's layers.
         gate: Component gate, (B, T, D) -> (B, T, C).
         connector: (B, T, C) -> (B, T', V).
         ctc: CTC head over the connector's frames, or None.
         decoder: The language model.
         fusion: Fusion of the language model's layers.
-        label_output: How tasks answer with one of their labels.
+        label_output: How tasks predict one of their labels.
         preamble_ids: Tokens before every prompt, such as a chat template's.
-        opening_ids: Tokens between the speech and the answer: a beginning of sequence, or a chat template's.
+        opening_ids: Tokens between the speech and the target: a beginning of sequence, or a chat template's.
         ctc_weight: Weight of the CTC loss of tasks that answer with text.
         ctc_feedback: Add an embedding of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
-            Komatsu, 2021, arXiv:2104.02724), so that the language model reads what CTC encoded.
-        label_smoothing: Of the cross entropy over an answer's tokens, or its label.
-        word_dropout: Probability with which an answer token that the language model reads in training is blanked
-            (word dropout, Bowman et al., 2016, arXiv:1511.06349), so that it has to listen.
+            Komatsu, 2021, arXiv:2104.02724).
+        label_smoothing: Of the cross entropy over the target tokens, or the label.
+        word_dropout: Probability of replacing the embedding of a target token in the language model's input by zeros in
+            training (Bowman et al., 2016, arXiv:1511.06349), so that predictions rely on the speech.
         embed_dropout: Dropout on the spliced embeddings.
-        speech_first: Speech before the prompt, in place of the prompt before the speech.
+        speech_first: Speech before the prompt rather than after it.
     """
 
     def __init__(
         self,
         tasks: Sequence[SpeechTask],
-        frontend: nn.Module,
+        frontend: SpeechEncoder,
         layer_weights: LayerWeights,
-        gate: nn.Module,
-        connector: nn.Module,
+        gate: Projection,
+        connector: StackingConnector,
         ctc: CTCHead | None,
         decoder: LanguageModel,
         fusion: LayerFusion,
@@ -97,142 +102,129 @@ class HarmoniFuseModel(AbsESPnetModel):
         if ctc is not None and ctc_feedback:
             self.feedback = nn.Linear(ctc.project.out_features, decoder.hidden_size, bias=False)
 
-    def forward(
-        self,
-        speech: Tensor,
-        speech_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        prompt: Tensor,
-        prompt_lengths: Tensor,
-        ctc_text: Tensor,
-        ctc_text_lengths: Tensor,
-        task: Tensor,
-        label: Tensor,
-        **unused: Any,
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """One training step.
+    def forward(self, batch: SpeechBatch, **unused: Any) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Run one training step.
 
         Args:
-            speech: (B, N) samples, or (B, T, features) from a dump, with lengths (B,).
-            text: The answer's token ids (B, U), the end of sequence included, with lengths (B,).
-            prompt: Token ids (B, P) with lengths (B,).
-            ctc_text: CTC token ids (B, U') with lengths (B,).
-            task: Indices (B, 1).
-            label: The answer's index among its task's labels (B, 1), -1 for a text.
+            batch: B utterances, speech (B, N), with targets.
+            unused: What ESPnet's trainer adds, such as utterance ids.
 
         Returns:
             Loss (a scalar), statistics by name and by task, and the batch size as the weight of both.
         """
-        task, label = task.view(-1), label.view(-1)
-        encoded = self.encode(speech, speech_lengths, prompt, prompt_lengths, task)
-        spliced = self.splice_target(encoded, text, self.label_output.target_lengths(text_lengths, label))
+        assert batch.targets is not None
+        targets, rows = batch.targets, batch.rows
+        encoded = self.encode(batch)
+        lengths = self.label_output.target_lengths(targets.lengths, targets.label)
+        spliced = self.splice_target(encoded, targets.tokens, lengths)
         states, _ = self.decoder(self.embed_dropout(spliced.embeds), spliced.mask, spliced.position_ids)
-        lm_output = LMOutput(spliced, states, self.fusion, self.fusion.weights(encoded.prompt_summary, task))
-        tokens = predict_tokens(lm_output, self.decoder.head, self.label_smoothing)
-        answers = loss_by_task(task, [tokens, *self.label_output(lm_output, task, label, self.label_smoothing)])
-        loss, stats = self._join(task, answers, self._ctc_losses(encoded, ctc_text, ctc_text_lengths, task))
-        return force_gatherable((loss, stats, speech.new_tensor(speech.size(0))), loss.device)
+        beta = self.fusion.weights(encoded.prompt_summary, batch.task)
+        lm_output = LMOutput(spliced, states, self.fusion, beta)
+        token_tasks = self.label_output.token_tasks(rows)
+        tokens = predict_tokens(lm_output, self.decoder.head, self.label_smoothing, token_tasks)
+        labels = self.label_output(lm_output, rows, targets.label, self.label_smoothing)
+        losses = loss_by_task(rows, [tokens, *labels], len(batch.task))
+        loss, stats = self._total_loss(batch, losses, self._ctc_losses(encoded, targets, rows))
+        return force_gatherable((loss, stats, batch.speech.new_tensor(len(batch.task))), loss.device)
 
-    def encode(
-        self, speech: Tensor, speech_lengths: Tensor, prompt: Tensor, prompt_lengths: Tensor, task: Tensor
-    ) -> EncoderOutput:
-        """From speech (B, N) and prompt (B, P) to the segments that the language model reads, for tasks (B,)."""
-        asked, prompt_summary = self.read_prompt(prompt, prompt_lengths)
-        selected, lengths = self.select_layers(speech, speech_lengths, prompt_summary, task)
-        frames, lengths = self.connector(self.gate(selected, lengths, prompt_summary, task), lengths)
+    def encode(self, batch: SpeechBatch) -> EncoderOutput:
+        """Turn speech (B, N) and prompt (B, P) into the segments that the language model reads."""
+        prompt, prompt_summary = self.embed_prompt(batch.prompt, batch.prompt_lengths)
+        weighted, lengths = self.weight_layers(batch.speech, batch.speech_lengths, prompt_summary, batch.task)
+        gated = self.gate(weighted, lengths, prompt_summary, batch.task, batch.rows)
+        frames, lengths = self.connector(gated, lengths)
         log_probs = self.ctc(frames) if self.ctc is not None else None
         if self.feedback is not None and log_probs is not None:
             frames = frames + self.feedback(log_probs.detach().exp())
-        segments = [asked, Segment(frames, length_mask(lengths, frames.size(1)))]
+        segments = [prompt, Segment(frames, length_mask(lengths, frames.size(1)))]
         return EncoderOutput(segments[::-1] if self.speech_first else segments, prompt_summary, lengths, log_probs)
 
-    def read_prompt(self, prompt: Tensor, prompt_lengths: Tensor) -> tuple[Segment, Tensor]:
+    def embed_prompt(self, prompt: Tensor, prompt_lengths: Tensor) -> tuple[Segment, Tensor]:
         """``prompt`` (B, P) -> its segment, and its summary q (B, V), the mean of its embeddings."""
         segment = Segment(self.decoder.embed(prompt), length_mask(prompt_lengths, prompt.size(1)))
         return segment, (segment.embeds * segment.mask[..., None]).sum(1) / prompt_lengths[:, None]
 
-    def select_layers(
+    def weight_layers(
         self, speech: Tensor, speech_lengths: Tensor, prompt_summary: Tensor, task: Tensor
     ) -> tuple[Tensor, Tensor]:
         """``speech`` (B, N), ``prompt_summary`` (B, V), ``task`` (B,) -> weighted layers (B, T, D), lengths (B,)."""
         states, lengths = self.frontend(speech, speech_lengths)
         return weighted_sum(states, self.layer_weights(prompt_summary, task)), lengths
 
-    def splice_target(self, encoded: EncoderOutput, text: Tensor, text_lengths: Tensor) -> Spliced:
-        """Append the opened answer ``text`` (B, U) to what was encoded; labels stand where they are read."""
-        mask = length_mask(text_lengths, text.size(1))
-        embeds = self.decoder.embed(text)
+    def splice_target(self, encoded: EncoderOutput, tokens: Tensor, lengths: Tensor) -> Spliced:
+        """Append the target ``tokens`` (B, U), ``lengths`` (B,), to prompt and speech, with labels."""
+        mask = length_mask(lengths, tokens.size(1))
+        embeds = self.decoder.embed(tokens)
         if self.training and self.word_dropout > 0.0:
             embeds = embeds * (torch.rand(mask.shape, device=mask.device) >= self.word_dropout)[..., None]
-        answer = Segment(embeds, mask, text.masked_fill(~mask, IGNORE))
-        return splice([*self.prefix(encoded), answer])
+        target = Segment(embeds, mask, tokens.masked_fill(~mask, IGNORE))
+        return splice([*self.prefix(encoded), target])
 
     def splice_prefix(self, encoded: EncoderOutput) -> Spliced:
-        """What comes before an answer, padded on the left, ready to be continued."""
+        """Splice all that precedes the target, padded on the left, ready for generation."""
         return splice(self.prefix(encoded), padding_side="left")
 
     def prefix(self, encoded: EncoderOutput) -> list[Segment]:
-        """The preamble, what is encoded, and the answer's opening."""
+        """Return the segments before the target: preamble, prompt and speech, opening."""
         batch = encoded.prompt_summary.size(0)
-        return [self._literal(self.preamble_ids, batch), *encoded.segments, self._literal(self.opening_ids, batch)]
+        return [self._constant(self.preamble_ids, batch), *encoded.segments, self._constant(self.opening_ids, batch)]
 
-    def _literal(self, ids: Sequence[int], batch_size: int) -> Segment:
-        """The same X tokens for every utterance: a segment (B, X)."""
+    def _constant(self, ids: Sequence[int], batch_size: int) -> Segment:
+        """Return the same X tokens for every utterance: a segment (B, X)."""
         tokens = torch.tensor(ids, dtype=torch.long, device=next(self.parameters()).device).expand(batch_size, -1)
         return Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))
 
-    def _ctc_losses(self, encoded: EncoderOutput, tokens: Tensor, lengths: Tensor, task: Tensor) -> dict[int, Tensor]:
-        """Loss in nats a token of each text task in ``task`` (B,), for ``tokens`` (B, U'), ``lengths`` (B,)."""
+    def _ctc_losses(self, encoded: EncoderOutput, targets: Targets, rows: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Return the CTC loss in nats per token of each text task in the batch."""
         losses = {}
-        for index in task.unique().tolist():
-            if encoded.ctc_log_probs is None or self.tasks[index].answer != "text":
+        for task, members in rows.items():
+            if encoded.ctc_log_probs is None or self.tasks[task].answer != "text":
                 continue
-            chosen = task == index
+            lengths = targets.ctc_lengths[members]
             total = CTCHead.loss(
-                encoded.ctc_log_probs[chosen], encoded.frame_lengths[chosen], tokens[chosen], lengths[chosen]
+                encoded.ctc_log_probs[members], encoded.frame_lengths[members], targets.ctc_tokens[members], lengths
             )
-            losses[index] = total / lengths[chosen].float().mean()
+            losses[task] = total / lengths.float().mean()
         return losses
 
-    def _join(
-        self, task: Tensor, answers: Mapping[int, TaskLoss], ctc: Mapping[int, Tensor]
+    def _total_loss(
+        self, batch: SpeechBatch, losses: Mapping[int, TaskLoss], ctc: Mapping[int, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and all statistics; tasks count by their utterances in ``task`` (B,).
+        """Weight the losses by the tasks' shares of the utterances; return the sum and all statistics.
 
-        So a mixed batch teaches what batches of one task each teach in turn.
+        A mixed batch has the gradient of its tasks' separate batches, weighted by their sizes.
         """
         stats: dict[str, Tensor] = {}
-        losses, accuracies = [], []
-        for index, (loss, acc) in answers.items():
-            name, share = self.tasks[index].name, (task == index).float().mean()
+        weighted_losses, weighted_accuracies = [], []
+        for task, (loss, acc) in losses.items():
+            name, share = self.tasks[task].name, len(batch.rows[task]) / len(batch.task)
             stats |= {f"loss_{name}": loss.detach(), f"acc_{name}": acc}
-            if index in ctc:
-                stats[f"loss_ctc_{name}"] = ctc[index].detach()
-                loss = loss + self.ctc_weight * ctc[index]
-            losses.append(share * loss)
-            accuracies.append(share * acc)
-        whole = torch.stack(losses).sum()
-        return whole, {**stats, "loss": whole.detach(), "acc": torch.stack(accuracies).sum()}
+            if task in ctc:
+                stats[f"loss_ctc_{name}"] = ctc[task].detach()
+                loss = loss + self.ctc_weight * ctc[task]
+            weighted_losses.append(share * loss)
+            weighted_accuracies.append(share * acc)
+        total = torch.stack(weighted_losses).sum()
+        return total, {**stats, "loss": total.detach(), "acc": torch.stack(weighted_accuracies).sum()}
 
-    def collect_feats(self, speech: Tensor, speech_lengths: Tensor, **unused: Any) -> dict[str, Tensor]:
-        """Nothing to collect: stage 5 has a command of its own that does not build the model. Shapes: speech (B, N)."""
+    def collect_feats(self, batch: SpeechBatch, **unused: Any) -> dict[str, Tensor]:
+        """Return {} for speech (B, N): stage 5 computes the statistics with a command of its own, without the model."""
         return {}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What a checkpoint holds: all that training changes, none of the frozen weights that a name restores."""
+        """Return what a checkpoint holds: all but the frozen weights that can be loaded again by name."""
         state = super().state_dict(*args, **kwargs)
         for name in self._restorable_names(kwargs.get("prefix", "")):
             state.pop(name, None)
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a checkpoint; ESPnet's ``strict=False`` is not followed.
+        """Load a checkpoint, of an earlier format as well; ESPnet's ``strict=False`` is ignored.
 
         Raises:
-            ValueError: if a trained parameter is missing, unknown or of another shape; the message lists the keys.
+            InputError: if a trained parameter is missing, unknown or of another shape; the message lists the keys.
         """
-        own = self.state_dict()
+        own, state_dict = self.state_dict(), upgrade_state_dict(state_dict)
         missing, unknown = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
         shapes = [
             f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}"
@@ -247,7 +239,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def _restorable_names(self, prefix: str) -> list[str]:
-        """Frozen weights and buffers of modules that were loaded by name."""
+        """Return the names of frozen weights and buffers of modules that were loaded by name."""
         names = []
         for name, module in self.named_children():
             if getattr(module, "restorable", False):

@@ -1,4 +1,4 @@
-"""The language model: any Hugging Face causal LM, whole or with LoRA, giving every layer's state."""
+"""The language model: any Hugging Face causal LM, fully trained, frozen, or with LoRA."""
 
 from __future__ import annotations
 
@@ -9,27 +9,40 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.model.pretrained import Pretrained, load_pretrained
+from harmonifuse_espnet.model.activations import Precision
+from harmonifuse_espnet.model.pretrained import Pretrained, feed_forward_width, load_pretrained
 
 
 class LanguageModel(Pretrained):
-    """A causal language model that is fed embeddings.
+    """A causal language model with embeddings as input and the hidden states of every layer as output.
 
-    Its frozen weights may be bfloat16 (see :class:`Pretrained`), the rest of the network is float32: embeddings come
-    out in float32 and are cast on the way in, and so are fused states before the head. LoRA's weights are float32.
+    Frozen weights may be bfloat16 (see :class:`Pretrained`), while the rest of the network and LoRA are float32:
+    embeddings are returned in float32 and cast to the weights' precision in ``forward``; fused states are cast in
+    ``head``.
 
     Args:
-        model: Name on the hub or a folder; its weights are loaded. None with ``config`` for random weights.
-        config: ``{"model_type": "qwen2", "hidden_size": ...}``, the fields of the Hugging Face configuration.
-        vocab_size: The tokenizer's size, which a random model takes and a pre-trained one must reach.
-        lora: Arguments of ``peft.LoraConfig`` (``r``, ``lora_alpha``, ``target_modules``, ...); the rest is frozen.
-        freeze: Train nothing of the language model but LoRA.
-        gradient_checkpointing: Keep each layer's input alone and compute the layer again in the backward pass
-            (activation checkpointing, Chen et al., 2016, arXiv:1604.06174): a third more work, far less memory.
+        vocab_size: Size of the tokenizer: the vocabulary of a random model, and the least one of a pre-trained model.
+        model: Name on the Hugging Face hub, or a folder, from which the weights are loaded; None with ``config``.
+        config: ``{"model_type": "qwen2", "hidden_size": ...}``, the fields of the Hugging Face configuration, for
+            random weights.
+        lora: Arguments of ``peft.LoraConfig`` (``r``, ``lora_alpha``, ``target_modules``, ...); the other weights are
+            frozen.
+        freeze: Freeze all weights but LoRA's.
+        gradient_checkpointing: Keep only each layer's input and recompute the layer in the backward pass (activation
+            checkpointing, Chen et al., 2016, arXiv:1604.06174): a third more computation, far less memory.
+
+    Example:
+        >>> import torch
+        >>> config = {"model_type": "qwen2", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        >>> llm = LanguageModel(vocab_size=20, config={**config, "num_key_value_heads": 4, "intermediate_size": 64})
+        >>> states, _ = llm(llm.embed(torch.tensor([[3, 4, 5]])), None, torch.arange(3)[None])
+        >>> len(states), states[-1].shape, llm.head(states[-1]).shape
+        (2, torch.Size([1, 3, 32]), torch.Size([1, 3, 20]))
 
     Raises:
-        ValueError: if not exactly one of ``model`` and ``config`` is given, or the tokenizer has more tokens than the
-            model has embeddings.
+        InputError: if not exactly one of ``model`` and ``config`` is given, the tokenizer has more tokens than the
+            model has embeddings, or ``lora`` does not fit the model.
+        MissingFileError: if the model does not exist.
     """
 
     def __init__(
@@ -60,28 +73,34 @@ class LanguageModel(Pretrained):
         if gradient_checkpointing:
             new, old = "activation_checkpointing_enable", "gradient_checkpointing_enable"  # before transformers 5.23
             enable = getattr(self.llm, new if hasattr(self.llm, new) else old)
-            enable({"use_reentrant": False})  # the other kind needs inputs that learn
+            enable({"use_reentrant": False})  # the reentrant variant needs inputs with gradients
         self.restorable = model is not None
 
     def _add_lora(self, lora: Mapping[str, Any]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        inject_adapter_in_model(LoraConfig(**lora), self.llm)
+        try:
+            inject_adapter_in_model(LoraConfig(**lora), self.llm)
+        except (TypeError, ValueError) as error:
+            message = str(error).removesuffix(".")
+            raise InputError(
+                f"decoder_conf: lora {dict(lora)} does not fit the model: {message}; correct it"
+            ) from error
         for name, weight in self.llm.named_parameters():
-            if "lora_" in name:  # peft makes them in the precision of the layers that they adapt
+            if "lora_" in name:  # peft creates them in the precision of the adapted layers
                 weight.data = weight.data.float()
 
     @property
     def backbone(self) -> PreTrainedModel:
-        """The Transformer without the head."""
+        """The Transformer without its token head."""
         return self.llm.get_decoder()
 
     @property
     def final_norm(self) -> nn.Module:
-        """The norm that the Transformer applies to its last layer.
+        """The norm after the Transformer's last layer.
 
         Raises:
-            ValueError: if the architecture names it in a way that is not known here.
+            InputError: if the architecture has none under a known name.
         """
         for name in ("norm", "final_layernorm", "final_layer_norm", "ln_f"):
             if hasattr(self.backbone, name):
@@ -89,7 +108,7 @@ class LanguageModel(Pretrained):
         raise InputError(f"{type(self.backbone).__name__} has no final norm under a known name; use fusion: last")
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, X) -> embeddings (B, X, V) in float32."""
+        """Embed ``tokens`` (B, X): (B, X, V) in float32."""
         return self.llm.get_input_embeddings()(tokens).float()
 
     def forward(
@@ -103,14 +122,14 @@ class LanguageModel(Pretrained):
         """Run the Transformer.
 
         Args:
-            embeds: (B, S, V), of any precision.
-            mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True where valid; None where all are.
+            embeds: (B, S, V) in any precision.
+            mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True at valid positions; None if all are valid.
             position_ids: (B, S).
             cache: Keys and values of S0 earlier positions.
             use_cache: Whether to return a cache.
 
         Returns:
-            M states (B, S, V) in the model's precision, the last one after the final norm, and the cache.
+            M states (B, S, V) in the model's precision, the last one after the final norm; and the cache.
         """
         output = self.backbone(
             inputs_embeds=embeds.to(self.dtype),
@@ -123,6 +142,34 @@ class LanguageModel(Pretrained):
         return output.hidden_states[1:], output.past_key_values
 
     def head(self, fused: Tensor) -> Tensor:
-        """Fused states (..., V), of any precision -> logits (..., W)."""
+        """Compute the logits (..., W) of fused states (..., V) in any precision."""
         head = self.llm.get_output_embeddings()
         return head(fused.to(head.weight.dtype))
+
+    def activation_bytes(self, positions: int, precision: Precision) -> int:
+        """Estimate the bytes that the layers keep for the backward pass at ``positions`` positions (B S).
+
+        Each layer keeps ``8 V + a (2 A + 2 K + 3 I)`` bytes a position, A and K the widths of all query and key heads:
+        the inputs of both norms in float32, queries, keys, values, the attention's output, and three tensors of the
+        gated feed-forward layer. Inputs of trained projections are added: ``4 in_features`` for each with LoRA, or
+        ``a (4 V + I)`` if all weights are trained. With gradient checkpointing, it keeps the input of each layer
+        (``a V`` a position), and the above for one layer.
+        """
+        config, layers, size = self.llm.config, self.num_layers, precision.element_size(self)
+        width, inner, heads = self.hidden_size, feed_forward_width(config), config.num_attention_heads
+        head_width = getattr(config, "head_dim", None) or width // heads
+        queries, keys = head_width * heads, head_width * getattr(config, "num_key_value_heads", heads)
+        layer = 8 * width + size * (2 * queries + 2 * keys + 3 * inner)
+        adapted = sum(module.in_features for module in self.llm.modules() if hasattr(module, "lora_A"))
+        if adapted:
+            layer += 4 * adapted // layers
+        elif any(weight.requires_grad for weight in self.llm.parameters()):
+            layer += size * (4 * width + inner)
+        return positions * (layers * size * width + layer if self.gradient_checkpointing else layers * layer)
+
+    def logit_bytes(self, targets: int, precision: Precision) -> int:
+        """Estimate the bytes of the logits of X ``targets``: ``X W (a + 12)``.
+
+        They are the logits, the logits in float32, their log-probabilities and the gradient.
+        """
+        return targets * (precision.element_size(self) + 12) * self.llm.config.vocab_size

@@ -1,8 +1,7 @@
-"""Weights over a stack of layers: of the encoder (``gate.py``) and of the language model (``fusion.py``).
+"""Weights over the layers of the encoder, and over those of the language model (``fusion.py``).
 
-One interface for both: ``weights(prompt_summary, task) -> (B, number of layers)``, rows summing to 1.
-``prompt_summary`` (B, V) is the mean of the prompt's embeddings, ``task`` (B,) the task's index; a class uses the one,
-the other or neither.
+Both have one interface: ``weights(prompt_summary, task) -> (B, layers)``, each row summing to 1. ``prompt_summary``
+(B, V) is the mean of the prompt's embeddings, ``task`` (B,) the index of the task; a class uses one of them or neither.
 """
 
 from __future__ import annotations
@@ -19,14 +18,17 @@ class LayerWeights(nn.Module):
     """Base class.
 
     Args:
-        num_layers: Layers to weigh.
-        num_tasks: Tasks in the table.
+        num_layers: Number of layers.
+        num_tasks: Number of tasks in the table.
         summary_size: Width V of the prompt's summary.
-        last_bias: Where the learned logits start: this for the last layer, 0 for the others.
+        last_bias: Initial logit of the last layer; the other logits start at 0.
         temperature: Divides the logits.
+
+    Raises:
+        InputError: if the temperature is not positive.
     """
 
-    start: Tensor
+    initial_logits: Tensor
 
     def __init__(
         self, num_layers: int, num_tasks: int, summary_size: int, last_bias: float = 0.0, temperature: float = 1.0
@@ -35,12 +37,12 @@ class LayerWeights(nn.Module):
         if temperature <= 0.0:
             raise InputError(f"temperature must be positive, got {temperature}")
         self.num_layers, self.num_tasks, self.temperature = num_layers, num_tasks, temperature
-        start = torch.zeros(num_layers)
-        start[-1] = last_bias
-        self.register_buffer("start", start, persistent=False)
+        initial_logits = torch.zeros(num_layers)
+        initial_logits[-1] = last_bias
+        self.register_buffer("initial_logits", initial_logits, persistent=False)
 
     def logits(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """Unnormalised weights (B, layers) for ``prompt_summary`` (B, V) and ``task`` (B,)."""
+        """Return the logits of the weights: ``prompt_summary`` (B, V), ``task`` (B,) -> (B, layers)."""
         raise NotImplementedError
 
     def forward(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ class LayerWeights(nn.Module):
 
 
 class SharedWeights(LayerWeights):
-    """One learned vector for everything: ``softmax(w)``, the published formula (arXiv 2509.18570).
+    """One learned vector for all tasks: ``softmax(w)``, the published formula (arXiv 2509.18570).
 
     Example:
         >>> SharedWeights(2, 1, 8)(torch.zeros(1, 8), torch.tensor([0])).tolist()
@@ -60,32 +62,32 @@ class SharedWeights(LayerWeights):
         self, num_layers: int, num_tasks: int, summary_size: int, last_bias: float = 0.0, temperature: float = 1.0
     ) -> None:
         super().__init__(num_layers, num_tasks, summary_size, last_bias, temperature)
-        self.weight = nn.Parameter(self.start.clone())
+        self.weight = nn.Parameter(self.initial_logits.clone())
 
     def logits(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """The same row for all: (B, layers)."""
+        """Return the same row for all utterances: (B, layers)."""
         return self.weight.expand(task.size(0), -1)
 
 
 class PerTaskWeights(LayerWeights):
-    """One learned vector a task: ``softmax(w_task)``."""
+    """One learned vector for each task: ``softmax(w_task)``."""
 
     def __init__(
         self, num_layers: int, num_tasks: int, summary_size: int, last_bias: float = 0.0, temperature: float = 1.0
     ) -> None:
         super().__init__(num_layers, num_tasks, summary_size, last_bias, temperature)
-        self.weight = nn.Parameter(self.start.repeat(num_tasks, 1))
+        self.weight = nn.Parameter(self.initial_logits.repeat(num_tasks, 1))
 
     def logits(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """The task's row: (B, layers)."""
+        """Return the row of each utterance's task: (B, layers)."""
         return self.weight[task]
 
 
 class PromptWeights(LayerWeights):
-    """From the prompt: ``softmax((MLP(q) + b) / tau)``.
+    """Computed from the prompt's summary q: ``softmax((MLP(q) + b) / temperature)``.
 
-    The summary is normalised and the MLP's last layer starts at zero, so that training starts from ``b`` and does not
-    collapse onto one layer.
+    The summary is normalised, and the weight of the MLP's last layer is initialised with zeros: training starts from
+    ``b`` for every prompt and does not collapse onto one layer.
     """
 
     def __init__(
@@ -95,41 +97,41 @@ class PromptWeights(LayerWeights):
         last = nn.Linear(summary_size, num_layers)
         nn.init.zeros_(last.weight)
         with torch.no_grad():
-            last.bias.copy_(self.start)
+            last.bias.copy_(self.initial_logits)
         self.mlp = nn.Sequential(nn.LayerNorm(summary_size), nn.Linear(summary_size, summary_size), nn.GELU(), last)
 
     def logits(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """``MLP(q) + b``, b the last layer's bias: (B, layers)."""
+        """Return ``MLP(q) + b``, b the bias of the MLP's last layer: (B, layers)."""
         return self.mlp(prompt_summary)
 
 
 class LastWeights(LayerWeights):
-    """The last layer alone."""
+    """Weight 1 for the last layer, 0 for the others."""
 
     def forward(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """One-hot rows, whatever ``prompt_summary`` (B, V) and ``task`` (B,): (B, layers)."""
+        """Return one-hot rows for any ``prompt_summary`` (B, V) and ``task`` (B,): (B, layers)."""
         return torch.eye(self.num_layers, device=task.device)[-1].expand(task.size(0), -1)
 
 
 class UniformWeights(LayerWeights):
-    """All layers alike."""
+    """The same weight for all layers."""
 
     def forward(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """Equal weights, whatever ``prompt_summary`` (B, V) and ``task`` (B,): (B, layers)."""
-        return self.start.new_full((task.size(0), self.num_layers), 1.0 / self.num_layers)
+        """Return equal weights for any ``prompt_summary`` (B, V) and ``task`` (B,): (B, layers)."""
+        return self.initial_logits.new_full((task.size(0), self.num_layers), 1.0 / self.num_layers)
 
 
 def weighted_sum(states: Iterable[Tensor], weights: Tensor) -> Tensor:
-    """``sum_i w_i S_i``: ``states`` layers x (B, X, D), ``weights`` (B, layers) -> (B, X, D).
+    """Compute ``sum_i w_i S_i``: ``states`` layers x (B, X, D), ``weights`` (B, layers) -> (B, X, D).
 
-    The sum is taken as the states come, in the weights' precision.
+    The states are read once, one after another; the sum has the precision of the weights.
 
     Example:
         >>> weighted_sum([torch.zeros(1, 1, 1), torch.ones(1, 1, 1)], torch.tensor([[0.25, 0.75]])).item()
         0.75
 
     Raises:
-        ValueError: if there are not as many states as weights.
+        ValueError: if the numbers of states and of weights differ.
     """
     layers, count, total = weights.size(1), 0, weights.new_zeros(())
     for count, state in enumerate(states, start=1):

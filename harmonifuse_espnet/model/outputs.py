@@ -1,4 +1,4 @@
-"""Task-specific outputs: text by the language model's head over the fused states, labels by that head, by a classifier,
+"""Task-specific outputs: text by the language model's head over the fused states; labels by that head, by a classifier,
 or by both.
 
 HarmoniFuse (arXiv 2509.18570) names the outputs; these forms are ours. All read F, the fused states of ``fusion.py``.
@@ -6,7 +6,7 @@ HarmoniFuse (arXiv 2509.18570) names the outputs; these forms are ours. All read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from harmonifuse_espnet.model.fusion import LayerFusion
 from harmonifuse_espnet.model.splice import IGNORE, Spliced
 
+Rows = Mapping[int, Tensor]  # task index -> rows of its utterances in the batch
+
 
 @dataclass(frozen=True)
 class LMOutput:
-    """What the language model made of a batch.
+    """Hidden states of the language model for a batch, and how they are fused.
 
     Attributes:
-        spliced: What it read.
-        states: M x (B, S, V), the output of every layer.
-        fusion: What joins them.
-        beta: The fusion's weights (B, M).
+        spliced: The input of the language model.
+        states: Output of every layer, M x (B, S, V).
+        fusion: The fusion of the layers.
+        beta: Weights of the layers (B, M).
     """
 
     spliced: Spliced
@@ -35,13 +37,13 @@ class LMOutput:
     beta: Tensor
 
     def fused(self, row: Tensor, column: Tensor) -> Tensor:
-        """F at chosen positions: ``row`` (X,), ``column`` (X,) -> (X, V)."""
+        """Return F at chosen positions: ``row`` (X,), ``column`` (X,) -> (X, V)."""
         return self.fusion([state[row, column, None] for state in self.states], self.beta[row])[:, 0]
 
     def pooled(self, row: Tensor) -> Tensor:
-        """The mean of F over the positions before the answer, for utterances ``row`` (R,): (R, V) in float32.
+        """Average F over the positions before the target, for utterances ``row`` (R,): (R, V) in float32.
 
-        The language model is causal: the mean is the same whether an answer follows, as in training, or not.
+        The language model is causal: the mean is the same with a target (training) and without one (decoding).
         """
         mask = (self.spliced.mask & (self.spliced.labels == IGNORE))[row, :, None]
         fused = self.fusion([state[row] for state in self.states], self.beta[row]).float()
@@ -49,64 +51,80 @@ class LMOutput:
 
 
 class Predictions(NamedTuple):
-    """What was asked in a step, X tokens or labels, and how well it was answered.
+    """Predictions of X targets (tokens or labels) in a training step.
 
     Attributes:
-        row: The utterance of each (X,).
+        tasks: Indices of the tasks that have targets among them.
+        row: Row of each target's utterance in the batch (X,).
         loss: Cross entropy in nats (X,).
-        hit: Whether the most probable one was the right one (X,).
-        counted: Whether it counts for the accuracy (X,).
+        correct: Whether the most probable class is the target (X,).
+        in_accuracy: Whether the target counts for the accuracy (X,).
     """
 
+    tasks: tuple[int, ...]
     row: Tensor
     loss: Tensor
-    hit: Tensor
-    counted: Tensor
+    correct: Tensor
+    in_accuracy: Tensor
 
 
-def predict_tokens(lm_output: LMOutput, head: Callable[[Tensor], Tensor], label_smoothing: float) -> Predictions:
-    """Every token of every spoken answer by ``head``, (X, V) -> (X, W); the end of sequence is not counted."""
+def predict_tokens(
+    lm_output: LMOutput, head: Callable[[Tensor], Tensor], label_smoothing: float, tasks: Iterable[int]
+) -> Predictions:
+    """Predict every target token with ``head``, (X, V) -> (X, W).
+
+    The end of sequence is left out of the accuracy. ``tasks`` are those whose utterances have target tokens.
+    """
     labels = lm_output.spliced.labels[:, 1:]
     row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
     target = labels[row, column]
-    logits = head(lm_output.fused(row, column)).float()  # elsewhere nothing is asked
+    logits = head(lm_output.fused(row, column)).float()  # of the target positions alone
     loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-    counted = torch.zeros_like(row, dtype=torch.bool)
-    counted[:-1] = row[1:] == row[:-1]
-    return Predictions(row, loss, logits.argmax(-1) == target, counted)
+    in_accuracy = torch.zeros_like(row, dtype=torch.bool)
+    in_accuracy[:-1] = row[1:] == row[:-1]
+    return Predictions(tuple(tasks), row, loss, logits.argmax(-1) == target, in_accuracy)
 
 
 class LabelOutput(nn.Module):
-    """Base class: how tasks answer with one of K labels.
+    """Base class: how one of a task's K labels is predicted.
 
     Args:
         num_labels: K of each task in the table, 0 for a task that answers with text.
         size: Width V of the fused states.
 
     Attributes:
-        spoken: Whether the language model says a label's words, and learns to.
+        generated: Whether the language model generates the label's text, and is trained to.
     """
 
-    spoken = True
+    generated = True
 
     def __init__(self, num_labels: Sequence[int], size: int) -> None:
         super().__init__()
+        self.label_tasks = tuple(task for task, count in enumerate(num_labels) if count)
 
-    def target_lengths(self, text_lengths: Tensor, label: Tensor) -> Tensor:
-        """Answer tokens (B,) for the language model to say; ``label`` (B,) is -1 for a text."""
-        return text_lengths if self.spoken else text_lengths.masked_fill(label >= 0, 0)
+    def token_tasks(self, rows: Rows) -> tuple[int, ...]:
+        """Return the tasks in the batch whose targets the language model generates."""
+        return tuple(task for task in rows if self.generated or task not in self.label_tasks)
 
-    def forward(self, lm_output: LMOutput, task: Tensor, label: Tensor, label_smoothing: float) -> list[Predictions]:
-        """What is asked beside the words, for ``task`` (B,) and ``label`` (B,), -1 for a text."""
+    def target_lengths(self, lengths: Tensor, label: Tensor) -> Tensor:
+        """Return the number of target tokens of each utterance (B,); ``label`` (B,) is -1 for a text."""
+        return lengths if self.generated else lengths.masked_fill(label >= 0, 0)
+
+    def fused_positions(self, targets: int, positions: int) -> int:
+        """Return the number of positions whose fused states a step needs: those of the ``targets``, or all."""
+        return targets
+
+    def forward(self, lm_output: LMOutput, rows: Rows, label: Tensor, label_smoothing: float) -> list[Predictions]:
+        """Predict labels beside the tokens, for ``label`` (B,), -1 for a text."""
         raise NotImplementedError
 
-    def log_probs(self, lm_output: LMOutput, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
-        """Log-probability of every label of one task, normalised over the labels.
+    def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
+        """Return the log-probability of every label of one task, normalised over the labels.
 
         Args:
-            lm_output: Of B utterances without an answer.
-            task: (B,), all the same.
-            score_words: Gives the log-probability of every label's words (B, K), at the price of another pass.
+            lm_output: Of B utterances of this task, without targets.
+            task: The task's index.
+            score_labels: Returns the log-probability of every label's tokens (B, K), in another pass of the model.
 
         Returns:
             (B, K), each row's exponentials summing to 1.
@@ -115,21 +133,21 @@ class LabelOutput(nn.Module):
 
 
 class TextOutput(LabelOutput):
-    """A label is its words, said by the language model: ``p(k) = p(words of k) / sum_j p(words of j)``."""
+    """Generated labels: ``p(k) = p(tokens of k) / sum_j p(tokens of j)``."""
 
-    def forward(self, lm_output: LMOutput, task: Tensor, label: Tensor, label_smoothing: float) -> list[Predictions]:
-        """Nothing beside the words, whatever ``task`` (B,) and ``label`` (B,)."""
+    def forward(self, lm_output: LMOutput, rows: Rows, label: Tensor, label_smoothing: float) -> list[Predictions]:
+        """Return no further predictions, whatever ``label`` (B,)."""
         return []
 
-    def log_probs(self, lm_output: LMOutput, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
-        """The words' log-probabilities, normalised: (B, K)."""
-        return score_words().log_softmax(-1)
+    def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
+        """Normalise the log-probabilities of the labels' tokens: (B, K)."""
+        return score_labels().log_softmax(-1)
 
 
 class HeadOutput(LabelOutput):
-    """A linear classifier for each task: ``p = softmax(W_task mean_s F_s + c_task)``, s before the answer.
+    """Classified labels: a linear classifier for each task, ``p = softmax(W_task mean_s F_s + c_task)``.
 
-    The language model does not say the labels' words.
+    s runs over the positions before the target. The language model does not generate labels.
 
     Args:
         num_labels: K of each task in the table, 0 for a task that answers with text.
@@ -142,66 +160,85 @@ class HeadOutput(LabelOutput):
         {'1': (4, 32), '2': (2, 32)}
     """
 
-    spoken = False
+    generated = False
 
     def __init__(self, num_labels: Sequence[int], size: int, dropout: float = 0.0) -> None:
         super().__init__(num_labels, size)
         self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict(
-            {str(task): nn.Linear(size, count) for task, count in enumerate(num_labels) if count}
-        )
+        self.heads = nn.ModuleDict({str(task): nn.Linear(size, num_labels[task]) for task in self.label_tasks})
+
+    def fused_positions(self, targets: int, positions: int) -> int:
+        """Return ``positions``: the classifier pools the fused states of all positions."""
+        return positions
 
     def logits(self, lm_output: LMOutput, row: Tensor, task: int) -> Tensor:
-        """For utterances ``row`` (R,) of one task: (R, K)."""
+        """Classify the utterances ``row`` (R,) of one task: (R, K)."""
         return self.heads[str(task)](self.dropout(lm_output.pooled(row))).float()
 
-    def forward(self, lm_output: LMOutput, task: Tensor, label: Tensor, label_smoothing: float) -> list[Predictions]:
-        """The labels of each task that has some in ``task`` (B,), ``label`` (B,)."""
+    def forward(self, lm_output: LMOutput, rows: Rows, label: Tensor, label_smoothing: float) -> list[Predictions]:
+        """Predict the labels ``label`` (B,) of each label task in the batch."""
         predictions = []
-        for index in task[label >= 0].unique().tolist():
-            row = torch.nonzero(task == index)[:, 0]
-            logits, target = self.logits(lm_output, row, index), label[row]
-            loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-            predictions.append(Predictions(row, loss, logits.argmax(-1) == target, torch.ones_like(row).bool()))
+        for task, row in rows.items():
+            if task in self.label_tasks:
+                logits, target = self.logits(lm_output, row, task), label[row]
+                loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+                everything = torch.ones_like(row, dtype=torch.bool)
+                predictions.append(Predictions((task,), row, loss, logits.argmax(-1) == target, everything))
         return predictions
 
-    def log_probs(self, lm_output: LMOutput, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
-        """The classifier's log-probabilities: (B, K)."""
-        (index,) = task.unique().tolist()
-        return self.logits(lm_output, torch.arange(len(task), device=task.device), index).log_softmax(-1)
+    def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
+        """Return the classifier's log-probabilities: (B, K)."""
+        rows = torch.arange(len(lm_output.beta), device=lm_output.beta.device)
+        return self.logits(lm_output, rows, task).log_softmax(-1)
 
 
 class BothOutput(HeadOutput):
-    """Words and classifier, losses summed, probabilities multiplied: ``p ~ p_text p_head``."""
+    """Generated and classified labels: losses summed, probabilities multiplied, ``p ~ p_text p_head``."""
 
-    spoken = True
+    generated = True
 
-    def log_probs(self, lm_output: LMOutput, task: Tensor, score_words: Callable[[], Tensor]) -> Tensor:
-        """The sum of both log-probabilities, normalised again: (B, K)."""
-        return (super().log_probs(lm_output, task, score_words) + score_words()).log_softmax(-1)
+    def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
+        """Sum both log-probabilities and normalise again: (B, K)."""
+        return (super().log_probs(lm_output, task, score_labels) + score_labels()).log_softmax(-1)
 
 
 class TaskLoss(NamedTuple):
-    """A task's answers in a step: the ``loss`` in nats and the accuracy ``acc``, scalars."""
+    """A task's ``loss`` in nats and its accuracy ``acc`` in a training step, scalars."""
 
     loss: Tensor
     acc: Tensor
 
 
-def loss_by_task(task: Tensor, asked: Sequence[Predictions]) -> dict[int, TaskLoss]:
-    """Each task's mean loss, summed over the ways in which it was asked, and its accuracy in the last of them.
+def loss_by_task(rows: Rows, predictions: Sequence[Predictions], size: int) -> dict[int, TaskLoss]:
+    """Average each task's loss in each of ``predictions``, and sum over these; the accuracy is that of the last one.
+
+    Args:
+        rows: Task index -> its rows in the batch.
+        predictions: Of tokens, and of labels by a classifier.
+        size: Utterances in the batch, B.
 
     Example:
-        >>> zeros, ones = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool)
-        >>> asked = Predictions(zeros, torch.tensor([1.0, 2.0]), torch.tensor([True, False]), ones)
-        >>> loss_by_task(torch.tensor([3]), [asked])
+        >>> row, everything = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool)
+        >>> tokens = Predictions((3,), row, torch.tensor([1.0, 2.0]), torch.tensor([True, False]), everything)
+        >>> loss_by_task({3: torch.tensor([0])}, [tokens], size=1)
         {3: TaskLoss(loss=tensor(1.5000), acc=tensor(0.5000))}
     """
-    answers = {}
-    for index in task.unique().tolist():
-        chosen = [(part, task[part.row] == index) for part in asked]
-        chosen = [(part, mine) for part, mine in chosen if mine.any()]
-        last, mine = chosen[-1]
-        loss = torch.stack([part.loss[own].mean() for part, own in chosen]).sum()
-        answers[index] = TaskLoss(loss, last.hit[mine & last.counted].float().mean())
-    return answers
+    losses = {}
+    for task, members in rows.items():
+        own = [(part, _of_task(part, members, size)) for part in predictions if task in part.tasks]
+        last, weight_of_last = own[-1]
+        loss = torch.stack([_mean(part.loss, weight) for part, weight in own]).sum()
+        losses[task] = TaskLoss(loss, _mean(last.correct, weight_of_last * last.in_accuracy))
+    return losses
+
+
+def _of_task(part: Predictions, members: Tensor, size: int) -> Tensor:
+    """Return 1 for the targets of the utterances ``members`` (R,), 0 for the others: (X,)."""
+    if len(part.tasks) == 1:
+        return torch.ones_like(part.loss)
+    return part.loss.new_zeros(size).index_fill(0, members, 1.0)[part.row]
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Average ``values`` (X,) where ``weight`` (X,) is 1."""
+    return (values * weight).sum() / weight.sum()

@@ -1,52 +1,122 @@
-"""Pre-trained models from Hugging Face: how they are brought in, held in memory, and left out of checkpoints."""
+"""Pre-trained models from Hugging Face: loading, precision of frozen weights, and restoring them by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
 
-from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.errors import InputError, MissingFileError, UserError
 
 
 def load_pretrained(
     option: str, auto: Any, model: str | None, config: Mapping[str, Any] | None, **overrides: Any
 ) -> PreTrainedModel:
-    """A model of Hugging Face's: pre-trained, or random.
+    """Load a pre-trained model, or build one with random weights.
 
-    On the meta device (``with torch.device("meta")``) nothing but the shapes is made, so that a plan of a large model
-    costs neither its download nor its memory.
+    On the meta device (``with torch.device("meta")``), only the configuration is read and no weights are allocated, so
+    that the plan of a large model needs neither its download nor its memory.
 
     Args:
-        option: Name of the option that ``model`` and ``config`` come from, for the message.
+        option: Name of the option with ``model`` and ``config``, for error messages.
         auto: ``AutoModel``, ``AutoModelForCausalLM``, ...
-        model: Name on the hub or a folder; its weights are loaded.
-        config: ``{"model_type": "wavlm", ...}`` for random weights, the fields of the Hugging Face configuration.
-        overrides: Fields that differ from the model's own.
+        model: Name on the Hugging Face hub, or a folder, from which the weights are loaded.
+        config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration, for random weights.
+        overrides: Fields of the configuration that differ from the model's own.
 
     Raises:
-        ValueError: if not exactly one of ``model`` and ``config`` is given.
+        InputError: if not exactly one of ``model`` and ``config`` is given, or the configuration is invalid.
+        MissingFileError: if the model does not exist, or its folder is incomplete.
     """
     if (model is None) == (config is None):
         raise InputError(f"{option} needs either 'model' or 'config', got model={model}, config={config}")
-    if config is not None:
-        return auto.from_config(AutoConfig.for_model(**{**config, **overrides}))
-    if torch.get_default_device().type == "meta":
-        return auto.from_config(AutoConfig.from_pretrained(model, **overrides))
-    return auto.from_pretrained(model, dtype=torch.float32, **overrides)
+    with short_errors(option, model):
+        if config is not None:
+            _check_model_type(option, config.get("model_type"))
+            return auto.from_config(AutoConfig.for_model(**{**config, **overrides}))
+        if torch.get_default_device().type == "meta":
+            return auto.from_config(AutoConfig.from_pretrained(model, **overrides))
+        return auto.from_pretrained(model, dtype=torch.float32, **overrides)
+
+
+def load_feature_extractor(option: str, auto: Any, model: str) -> Any:
+    """Load the feature extractor of a pre-trained encoder by ``auto``, such as ``AutoFeatureExtractor``.
+
+    Raises:
+        MissingFileError: if the model does not exist, or has no ``preprocessor_config.json``.
+    """
+    with short_errors(option, model):
+        return auto.from_pretrained(model)
+
+
+@contextmanager
+def short_errors(option: str, model: str | None) -> Iterator[None]:
+    """Turn the errors of Hugging Face's loaders, which may have many lines, into errors of one line with the remedy.
+
+    Args:
+        option: The option with the model.
+        model: Name or folder of the model; None for a configuration.
+
+    Raises:
+        InputError: for an invalid configuration.
+        MissingFileError: for a model or a file of its folder that does not exist.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, StrictDataclassError) as error:
+        if model is None:
+            raise InputError(f"{option}: config is invalid: {_brief(error)}; correct it") from error
+        raise InputError(f"{option}: the config.json of {model} is invalid: {_brief(error)}; correct it") from error
+    except OSError as error:
+        if error.errno is not None:  # such as a full disk
+            raise
+        if model is not None and Path(model).is_dir():
+            problem = f"the folder {model} cannot be loaded"
+            remedy = "download the model again with tools/fetch_models.py, or correct the folder"
+        else:
+            problem = f"{model} is neither a folder nor a model that could be loaded from the Hugging Face hub"
+            remedy = "correct the name, or download the model with tools/fetch_models.py and give its folder"
+        raise MissingFileError(f"{option}: {problem} ({_brief(error)}); {remedy}") from error
+
+
+def _check_model_type(option: str, model_type: Any) -> None:
+    if model_type is None:
+        raise InputError(f"{option}: config has no model_type; add it, such as model_type: wavlm or qwen2")
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(
+            f"{option}: config has model_type '{model_type}', which Hugging Face transformers does not know; "
+            "correct it or install a newer transformers"
+        )
+
+
+def _brief(error: Exception) -> str:
+    """Return the first paragraph of an error message in one line, at most 500 characters, without the full stop."""
+    paragraph = str(error).split("\n\n")[0].split(".\n")[0]
+    return textwrap.shorten(" ".join(paragraph.split()).removesuffix("."), 500, placeholder=" ...")
+
+
+def feed_forward_width(config: Any) -> int:
+    """Return the width of the feed-forward layers in a Hugging Face configuration, by default 4 D."""
+    return getattr(config, "intermediate_size", None) or 4 * config.hidden_size
 
 
 class Pretrained(nn.Module):
-    """Base of modules around a pre-trained model.
+    """Base class of modules around a pre-trained model.
 
-    A frozen one is held in ``bfloat16`` on a GPU and in ``float32`` on the CPU, where bfloat16 is slow, whatever
-    ``.to(dtype=...)`` asks for (ESPnet's trainer asks for its ``train_dtype``). What is trained follows ``.to``.
+    Frozen weights are in ``bfloat16`` on a GPU and in ``float32`` on the CPU, where bfloat16 is slow. Only trained
+    weights follow ``.to(dtype=...)``, which ESPnet's trainer calls with its ``train_dtype``.
 
     Attributes:
-        frozen: Whether the model itself does not learn; adapters in it may.
+        frozen: Whether the pre-trained weights are frozen; adapters may be trained.
         restorable: Whether the frozen weights can be loaded again by name; checkpoints then leave them out.
     """
 
@@ -55,13 +125,17 @@ class Pretrained(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the frozen weights are held and read their input; the trained ones' if nothing is frozen."""
+        """Precision of the frozen weights, which is that of their input; of the trained ones if nothing is frozen."""
         weights = [weight for weight in self.parameters() if weight.is_floating_point()]
         return next((weight.dtype for weight in weights if not weight.requires_grad), weights[0].dtype)
 
+    def frozen_weights(self) -> list[nn.Parameter]:
+        """Return the weights that are in ``bfloat16`` on a GPU."""
+        weights = list(self.parameters()) if self.frozen else []
+        return [weight for weight in weights if not weight.requires_grad and weight.is_floating_point()]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Pretrained:
         super()._apply(fn, recurse)
-        for weight in self.parameters():
-            if self.frozen and not weight.requires_grad and weight.is_floating_point():
-                weight.data = weight.data.to(torch.bfloat16 if weight.is_cuda else torch.float32)
+        for weight in self.frozen_weights():
+            weight.data = weight.data.to(torch.bfloat16 if weight.is_cuda else torch.float32)
         return self

@@ -1,4 +1,4 @@
-"""Prompt, speech and answer become one sequence of embeddings: the same function for training and for decoding."""
+"""Splice prompt, speech and target into one sequence of embeddings; training and decoding share this function."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORE = -100  # a label that the cross entropy leaves out, as in Hugging Face
+IGNORE = -100  # label that the cross entropy ignores, as in Hugging Face
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of each row: ``embeds`` (B, X, V), ``mask`` (B, X), ``labels`` (B, X) or None: nothing to predict."""
+    """A part of the sequence of each utterance, X positions with padding.
+
+    Attributes:
+        embeds: (B, X, V).
+        mask: (B, X).
+        labels: Target tokens (B, X); None if the segment has no targets.
+    """
 
     embeds: Tensor
     mask: Tensor
@@ -22,7 +28,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Spliced:
-    """``embeds`` (B, S, V), ``mask`` (B, S), ``position_ids`` (B, S) from 0, ``labels`` (B, S), IGNORE elsewhere."""
+    """The input of the language model.
+
+    Attributes:
+        embeds: (B, S, V), 0 in the padding.
+        mask: (B, S).
+        position_ids: Positions from 0, without padding (B, S).
+        labels: Target tokens (B, S), ``IGNORE`` at all other positions.
+    """
 
     embeds: Tensor
     mask: Tensor
@@ -31,7 +44,9 @@ class Spliced:
 
 
 def splice(segments: Sequence[Segment], padding_side: str = "right") -> Spliced:
-    """Join segments row by row without gaps, and pad at one side (right to train, left to generate).
+    """Concatenate the segments of each row without gaps between them, and pad the rows on one side.
+
+    Training pads on the right, generation on the left.
 
     Example:
         >>> prompt = Segment(torch.ones(2, 2, 1), torch.tensor([[True, True], [True, False]]))
@@ -50,8 +65,8 @@ def splice(segments: Sequence[Segment], padding_side: str = "right") -> Spliced:
     embeds = torch.cat([segment.embeds for segment in segments], dim=1)
     labels = torch.cat([_labels(segment) for segment in segments], dim=1)
     order = torch.argsort(mask.int(), dim=1, descending=padding_side == "right", stable=True)
-    size = int(mask.sum(1).max())
-    order = order[:, :size] if padding_side == "right" else order[:, -size:]
+    length = int(mask.sum(1).max())
+    order = order[:, :length] if padding_side == "right" else order[:, -length:]
     mask = mask.gather(1, order)
     embeds = embeds.gather(1, order[..., None].expand(-1, -1, embeds.size(-1))) * mask[..., None]
     labels = labels.gather(1, order).masked_fill(~mask, IGNORE)

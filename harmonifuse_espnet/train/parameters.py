@@ -1,4 +1,4 @@
-"""Who learns, and how fast: freezing, groups of the optimizer, and the table of parameters by component."""
+"""Freezing, optimizer parameter groups, and parameter counts by component."""
 
 from __future__ import annotations
 
@@ -16,45 +16,51 @@ Counts = dict[str, tuple[int, int]]  # component -> parameters, trained paramete
 
 
 def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
-    """Stop parts of a model from learning: ESPnet's ``--freeze_param``, which alone never says what it matched.
+    """Freeze parameters by name, as ESPnet's ``--freeze_param`` does, and log how many each pattern matches.
 
     Args:
-        model: Its parameters' names begin with the component: ``frontend``, ``gate``, ``decoder``, ...
-        patterns: Each the beginning of names up to a dot, as in ESPnet (``connector``, ``fusion.norms``); regular
-            expressions serve as well (``decoder.*norm``).
+        model: The names of its parameters start with the component: ``frontend``, ``gate``, ``decoder``, ...
+        patterns: Each matches from the start of a name to a dot or the end, as in ESPnet (``connector``,
+            ``fusion.norms``), and may be a regular expression (``decoder.*norm``).
 
     Raises:
-        ValueError: if a pattern matches no parameter.
+        InputError: if a pattern matches no parameter.
     """
     for pattern in patterns:
-        chosen = _matching("freeze_param", rf"^(?:{pattern})(?:\.|$)", pattern, dict(model.named_parameters()))
-        for weight in chosen.values():
+        expression = rf"^(?:{pattern})(?:\.|$)"
+        matched = _match(f"freeze_param: {pattern!r}", expression, dict(model.named_parameters()), "parameters")
+        for weight in matched.values():
             weight.requires_grad_(False)
-        logging.info(f"freeze_param {pattern}: {_size(chosen):,} parameters in {len(chosen)} tensors")
+        logging.info(f"freeze_param {pattern}: {_size(matched):,} parameters in {len(matched)} tensors")
 
 
-def regroup(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], rules: Sequence[Mapping[str, Any]]) -> None:
-    """Give parameters options of their own, in groups of the optimizer.
+def set_parameter_groups(
+    optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], rules: Sequence[Mapping[str, Any]]
+) -> None:
+    """Move parameters into optimizer parameter groups with options of their own.
 
-    The first rule that matches a parameter counts. What a rule leaves open stays as the optimizer has it, so that
-    ESPnet's ``--exclude_weight_decay`` holds within groups as well.
+    The first rule that matches a parameter applies. Options that a rule does not set keep their value, so that ESPnet's
+    ``--exclude_weight_decay`` holds within groups as well.
 
     Args:
-        optimizer: Over all of the model's parameters.
-        parameters: By name; frozen ones are passed over.
-        rules: ``{"match": regular expression that a name holds, "lr": 1.0e-4, ...}``, options of the optimizer.
+        optimizer: Of all parameters of the model.
+        parameters: Name -> parameter; frozen ones are ignored.
+        rules: Each ``{"match": regular expression found in names, "lr": 1.0e-4, ...}``, with options of the optimizer.
 
     Raises:
-        ValueError: if a rule has no ``match``, an option that the optimizer does not know or a text for a number, or
-            matches no trained parameter that an earlier rule has left.
+        InputError: if a rule has no ``match``, has an unknown option or a string for a number, or matches none of the
+            trained parameters that no earlier rule matches.
     """
-    left = {name: weight for name, weight in parameters.items() if weight.requires_grad}
+    remaining = {name: weight for name, weight in parameters.items() if weight.requires_grad}
     for rule in rules:
         options = _rule_options(rule, optimizer)
-        chosen = _matching("optim_groups", rule["match"], rule["match"], left)
-        left = {name: weight for name, weight in left.items() if name not in chosen}
-        _move(optimizer, {id(weight) for weight in chosen.values()}, options)
-        logging.info(f"optim_groups {rule['match']}: {_size(chosen):,} parameters in {len(chosen)} tensors, {options}")
+        candidates = "trained parameters that no earlier rule matches"
+        matched = _match(f"optim_groups: {rule['match']!r}", rule["match"], remaining, candidates)
+        remaining = {name: weight for name, weight in remaining.items() if name not in matched}
+        _move(optimizer, {id(weight) for weight in matched.values()}, options)
+        logging.info(
+            f"optim_groups {rule['match']}: {_size(matched):,} parameters in {len(matched)} tensors, {options}"
+        )
 
 
 def _rule_options(rule: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
@@ -67,37 +73,39 @@ def _rule_options(rule: Mapping[str, Any], optimizer: Optimizer) -> dict[str, An
         raise InputError(f"optim_groups {rule['match']}: {type(optimizer).__name__} has no {unknown}; it has {known}")
     for name, value in options.items():
         if isinstance(value, str):
-            raise InputError(f"optim_groups {rule['match']}: {name} is a text, '{value}'; YAML's numbers are as 1.0e-4")
+            raise InputError(f"optim_groups {rule['match']}: {name} is the string '{value}'; write 1.0e-4 for 1e-4")
     return options
 
 
-def _move(optimizer: Optimizer, chosen: set[int], options: Mapping[str, Any]) -> None:
-    """Split the chosen parameters off every group that has some; empty groups go."""
+def _move(optimizer: Optimizer, matched: set[int], options: Mapping[str, Any]) -> None:
+    """Move the parameters with these ids from each group to a new one with ``options``; remove empty groups."""
     for group in list(optimizer.param_groups):
-        taken = [weight for weight in group["params"] if id(weight) in chosen]
-        group["params"] = [weight for weight in group["params"] if id(weight) not in chosen]
-        if taken:
-            optimizer.add_param_group({**group, "params": taken, **options})
+        moved = [weight for weight in group["params"] if id(weight) in matched]
+        group["params"] = [weight for weight in group["params"] if id(weight) not in matched]
+        if moved:
+            optimizer.add_param_group({**group, "params": moved, **options})
     optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
 
 
 def check_scheduler(optimizer: Optimizer, conf: Mapping[str, Any]) -> None:
-    """Refuse a scheduler that gives all groups one rate (onecyclelr, cycliclr); others scale each group's own.
+    """Refuse a scheduler that would set one learning rate for all groups (onecyclelr, cycliclr).
+
+    Other schedulers scale the learning rate of each group.
 
     Raises:
-        ValueError: if ``conf``, the scheduler's options, has one rate for groups of different rates.
+        InputError: if ``conf``, the options of the scheduler, has one learning rate for groups with different ones.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for name in ("max_lr", "base_lr"):
         if len(set(rates)) > 1 and isinstance(conf.get(name), (int, float, str)):
             raise InputError(
                 f"scheduler_conf has {name}: {conf[name]}, which would replace the learning rates of optim_groups; "
-                f"give it a list, such as {rates}, or take warmuplr, which scales each group's own"
+                f"set it to a list, such as {rates}, or use warmuplr, which scales the rate of each group"
             )
 
 
 def count_parameters(model: nn.Module) -> Counts:
-    """Parameters and trained parameters by component; LoRA's count apart from the language model that it adapts."""
+    """Count all and trained parameters by component; LoRA counts as a component separate from the language model."""
     counts: Counts = {}
     for name, weight in model.named_parameters():
         component = name.split(".")[0] + (" LoRA" if "lora_" in name else "")
@@ -107,14 +115,14 @@ def count_parameters(model: nn.Module) -> Counts:
 
 
 def format_counts(counts: Counts) -> str:
-    """The table that the training's log shows."""
-    whole = tuple(sum(column) for column in zip(*counts.values(), strict=True))
-    rows = [(name, f"{total:,}", f"{trained:,}") for name, (total, trained) in [*counts.items(), ("together", whole)]]
+    """Return the table of parameter counts for the log."""
+    totals = tuple(sum(column) for column in zip(*counts.values(), strict=True))
+    rows = [(name, f"{total:,}", f"{trained:,}") for name, (total, trained) in [*counts.items(), ("total", totals)]]
     return format_rows([("component", "parameters", "trained"), *rows])
 
 
 def format_rows(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width, the first to the left, numbers to the right.
+    """Return rows of text with columns of equal width, the first left-aligned, the others right-aligned.
 
     Example:
         >>> print(format_rows([("part", "size"), ("gate", "12")]))
@@ -128,20 +136,21 @@ def format_rows(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _matching(
-    option: str, expression: str, shown: str, parameters: Mapping[str, nn.Parameter]
+def _match(
+    rule: str, expression: str, parameters: Mapping[str, nn.Parameter], candidates: str
 ) -> dict[str, nn.Parameter]:
+    """Return the parameters whose names match; ``rule`` and ``candidates`` describe both in the error message."""
     try:
-        chosen = {name: weight for name, weight in parameters.items() if re.search(expression, name)}
+        matched = {name: weight for name, weight in parameters.items() if re.search(expression, name)}
     except re.error as error:
-        raise InputError(f"{option}: {shown!r} is no regular expression: {error}") from error
-    if not chosen:
+        raise InputError(f"{rule} is not a regular expression: {error}") from error
+    if not matched:
         components = sorted({name.split(".")[0] for name in parameters})
         raise InputError(
-            f"{option}: {shown!r} matches none of the {len(parameters)} parameters left to it, which begin with "
-            f"{', '.join(components)}; correct it or leave it out"
+            f"{rule} matches none of the {len(parameters)} {candidates}, whose names start with "
+            f"{', '.join(components)}; correct or remove it"
         )
-    return chosen
+    return matched
 
 
 def _size(parameters: Mapping[str, nn.Parameter]) -> int:

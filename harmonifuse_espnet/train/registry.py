@@ -1,10 +1,13 @@
-"""Options that choose a class: the classes of each, and how one is made with the option's ``_conf``."""
+"""Options that choose a class, such as ``--frontend whisper``, with the arguments in ``--frontend_conf``.
+
+A new class, such as an encoder, is added to the choices of its option here.
+"""
 
 from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from espnet2.train.class_choices import ClassChoices
@@ -76,28 +79,43 @@ def construct(
     args: argparse.Namespace,
     *sizes: int | Sequence[int],
     otherwise: type | None = None,
-    **given: Any,
+    defaults: Mapping[str, Any] | None = None,
+    **fixed: Any,
 ) -> Any:
-    """An object of the class that an option chooses (``otherwise`` for none), with the option's ``_conf``.
+    """Create an object of the class that an option chooses, with the arguments in the option's ``_conf``.
 
-    A config that was written before there was the option means its default.
-
-    Raises:
-        ValueError: if ``_conf`` names an argument that the class does not have.
-    """
-    conf = getattr(args, f"{choices.name}_conf", {})
-    chosen = choices.get_class(getattr(args, choices.name, choices.default)) or otherwise
-    return checked(f"{choices.name}_conf", chosen, conf)(*sizes, **given, **conf)
-
-
-def checked(option: str, chosen: Any, conf: dict[str, Any]) -> Any:
-    """The class itself, once the names in ``conf`` are found to be its arguments.
+    Args:
+        choices: The option and its classes.
+        args: Options of the training. If the config is from before the option existed, its default is used.
+        sizes: The first positional arguments of the class.
+        otherwise: Class for the choice ``none``.
+        defaults: Arguments that ``_conf`` overrides.
+        fixed: Arguments that ``_conf`` cannot override.
 
     Raises:
-        ValueError: if one is not.
+        InputError: if ``_conf`` has an argument that the class does not have, or that is among ``sizes`` or ``fixed``.
     """
-    known = inspect.signature(chosen).parameters
+    option = f"{choices.name}_conf"
+    conf = getattr(args, option, {})
+    chosen: Any = choices.get_class(getattr(args, choices.name, choices.default)) or otherwise
+    checked(option, chosen, conf, [*list(inspect.signature(chosen).parameters)[: len(sizes)], *fixed])
+    return chosen(*sizes, **fixed, **{**(defaults or {}), **conf})
+
+
+def checked(option: str, chosen: Any, conf: Mapping[str, Any], fixed: Collection[str] = ()) -> Any:
+    """Return the class ``chosen``, after a check that all names in ``conf`` are arguments of it.
+
+    Raises:
+        InputError: if a name is not an argument, or is one of ``fixed``, which other options determine.
+    """
+    known = list(inspect.signature(chosen).parameters)
     unknown = sorted(set(conf) - set(known))
     if unknown:
-        raise InputError(f"{option}: {chosen.__name__} has no argument {unknown}; it has {list(known)}")
+        free = [name for name in known if name not in fixed]
+        raise InputError(f"{option}: {chosen.__name__} has no argument {unknown}; it has {free or 'none to set'}")
+    taken = sorted(set(conf) & set(fixed))
+    if taken:
+        raise InputError(
+            f"{option}: {taken} of {chosen.__name__} cannot be set here, other options determine it; remove it"
+        )
     return chosen

@@ -1,4 +1,4 @@
-"""The steps of a training: how many of each task, how large at most, and how long they take here."""
+"""Step plan of a training: steps by task, the largest batches, and the measured time of a step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.iterator import TaskIterFactory
 from harmonifuse_espnet.data.schedule import Batch, TaskBatches
+from harmonifuse_espnet.model.activations import BatchShape
 from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
-from harmonifuse_espnet.train.memory_plan import BatchShape
 
-Lengths = Mapping[str, tuple[int, int]]  # utterance -> samples (or dumped frames), tokens
+Lengths = Mapping[str, tuple[int, int]]  # utterance -> samples (or dumped frames), target tokens
 
 
 def read_lengths(shape_files: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Lengths of speech and text by utterance.
+    """Read the lengths of speech and text of every utterance.
 
     Raises:
-        ValueError: if ``shape_files`` are not speech_shape and text_shape of stage 5.
+        InputError: if ``shape_files`` are not speech_shape and text_shape of stage 5.
     """
     if len(shape_files) != 2:
         raise InputError(f"--train_shape_file: expected speech_shape and text_shape of stage 5, got {shape_files}")
@@ -33,7 +33,7 @@ def read_lengths(shape_files: Sequence[str]) -> dict[str, tuple[int, int]]:
 
 
 def at_slowest_speed(lengths: Lengths, factors: Sequence[float]) -> Lengths:
-    """Lengths when all speech is played at the slowest of the speed ``factors``; stage 5 counts it unchanged.
+    """Return the lengths at the slowest of the speed ``factors``; the shape files of stage 5 are at speed 1.
 
     Example:
         >>> at_slowest_speed({"a": (900, 5)}, [0.9, 1.1])
@@ -43,7 +43,7 @@ def at_slowest_speed(lengths: Lengths, factors: Sequence[float]) -> Lengths:
 
 
 def steps_by_task(factory: TaskIterFactory) -> dict[str, float]:
-    """Steps of an average epoch."""
+    """Return the number of steps of each task in an average epoch."""
     rounds = factory.steps / len(factory.pattern)
     return {task: rounds * factory.pattern.count(task) for task in factory.streams}
 
@@ -51,17 +51,19 @@ def steps_by_task(factory: TaskIterFactory) -> dict[str, float]:
 def largest_batches(
     stream: TaskBatches, lengths: Lengths, ranks: int, prompt: int, mixed: bool = False
 ) -> list[BatchShape]:
-    """The batches with the most speech, and with the most text.
+    """Return the shapes of the batches with the most speech and with the most text.
+
+    If batches are redrawn (``shuffle_window``) or mixed, one batch can have all of the longest utterances: one shape.
 
     Args:
-        stream: Of one task. Where it draws batches anew, the longest utterances may meet in one.
-        lengths: Of all utterances.
-        ranks: Processes that share each batch.
-        prompt: Tokens around the speech.
-        mixed: Whether utterances leave their batches for mixed ones; the longest may meet then, too.
+        stream: Batches of one task.
+        lengths: Lengths of all utterances.
+        ranks: Number of processes that share each batch.
+        prompt: Number of tokens around the speech.
+        mixed: Whether the utterances are distributed over mixed batches.
     """
     batches = stream.batches
-    if stream.redraw or mixed:
+    if stream.shuffle_window or mixed:
         members = [key for batch in batches for key in batch]
         (speech, text), size = _longest(members, lengths), max(map(len, batches))
         return [BatchShape(-(-size // ranks), speech, text, prompt)]
@@ -72,7 +74,11 @@ def largest_batches(
 
 
 def largest_mixed(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> BatchShape:
-    """The largest batch of ``task_order: mixed``, from each task's largest: its share of a round, the longest of all.
+    """Return the shape of the largest batch of ``task_order: mixed``.
+
+    Args:
+        shapes: Largest batch of each task; the mixed batch has the task's share of its utterances.
+        pattern: Tasks of one round of the schedule.
 
     Example:
         >>> shapes = {"asr": BatchShape(16, 900, 20, 5), "ser": BatchShape(10, 400, 2, 7)}
@@ -85,13 +91,17 @@ def largest_mixed(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> B
 
 
 def _longest(batch: Sequence[str], lengths: Lengths) -> tuple[int, int]:
+    """Return the most samples and the most tokens of an utterance of a batch."""
     return max(lengths[key][0] for key in batch), max(lengths[key][1] for key in batch)
 
 
 def representative_batches(stream: TaskBatches, lengths: Lengths, count: int) -> list[Batch]:
-    """The batch with the most speech, then ``count`` others evenly over the sizes, so that their mean is typical."""
+    """Return the batch with the most speech, then ``count`` batches at equal distances in the order of size.
+
+    The time of the latter is that of an average batch.
+    """
     by_size = sorted(stream.batches, key=lambda batch: len(batch) * _longest(batch, lengths)[0])
-    return [by_size[-1], *(by_size[int((turn + 0.5) / count * len(by_size))] for turn in range(count))]
+    return [by_size[-1], *(by_size[int((number + 0.5) / count * len(by_size))] for number in range(count))]
 
 
 def seconds_per_step(
@@ -101,10 +111,10 @@ def seconds_per_step(
     batches: Sequence[Batch],
     amp: bool,
 ) -> float:
-    """Mean time of loading, forward, backward and update over ``batches`` but the first, which warms up.
+    """Measure the mean time of loading, forward, backward and update over ``batches``, without the first (warm-up).
 
-    Loading counts as far as the step waits for it: the loader's workers are at the next batches meanwhile, and while
-    the first one warms up.
+    Loading counts only while the step waits for it: the workers of the loader prepare the next batches during a step,
+    and during the warm-up.
 
     Raises:
         torch.OutOfMemoryError: if a batch does not fit into the GPU.

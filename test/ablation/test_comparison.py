@@ -1,4 +1,4 @@
-"""Runs side by side: rates and differences worked by hand, missing runs marked, other utterances refused."""
+"""Comparisons: rates and differences worked by hand, missing runs marked, different utterances refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_recipe import ANSWERS, make_recipe, write_answers, write_config
+from fake_recipe import SCORES, make_recipe, write_config, write_scores
 
-from harmonifuse_espnet.ablation.comparison import Comparison, compare, read_answers
+from harmonifuse_espnet.ablation.comparison import Comparison, compare, read_utterances
 from harmonifuse_espnet.ablation.spec import Ablation, Run, read_ablation
+from harmonifuse_espnet.common.experiment import update_run
 from harmonifuse_espnet.evaluation.metrics import label_scores
 
 EXPDIR = Path("exp/ablation")
@@ -19,23 +20,23 @@ DECODE = "decode_valid.acc.ave"
 
 
 @pytest.fixture(autouse=True)
-def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All runs but one seed of naive, decoded and scored."""
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs except one seed of naive, decoded and scored."""
     monkeypatch.chdir(make_recipe(tmp_path / "slm1"))
-    for run in ANSWERS:
+    for run in SCORES:
         if run != "naive_seed2":
-            answer(run)
+            score(run)
 
 
-def answer(run: str, errors: Sequence[int] | None = None, right: Sequence[int] | None = None) -> None:
-    """Leave a model and its answers, the fake recipe's if none are given."""
+def score(run: str, errors: Sequence[int] | None = None, correct: Sequence[int] | None = None) -> None:
+    """Write a model and its scores, by default those of the fake recipe."""
     if errors is None:
-        errors, right = ANSWERS[run]
-    write_answers(EXPDIR / run / DECODE, errors, right)
+        errors, correct = SCORES[run]
+    write_scores(EXPDIR / run / DECODE, errors, correct)
     (EXPDIR / run / "valid.acc.ave.pth").touch()
     os.utime(EXPDIR / run / "valid.acc.ave.pth", (0, 0))
-    made_with = {f"valid.acc.ave/{name}": {"beam_size": 1} for name in ("test_asr", "test_ser")}
-    (EXPDIR / run / "made_with.json").write_text(json.dumps(made_with))
+    configs = {f"valid.acc.ave/{name}": {"beam_size": 1} for name in ("test_asr", "test_ser")}
+    update_run(EXPDIR / run, decode_configs=configs)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def by_variant(comparison: Comparison) -> dict[str, tuple[str, float | None, str
 
 
 def test_differences_worked_by_hand(ablation: Ablation) -> None:
-    """Ours has 20 errors in 400 words with either seed and 3 of 4 labels right; naive 60 errors and 1 of 4."""
+    """Ours has 20 errors in 400 words with either seed and 3 of 4 correct labels; naive 60 errors and 1 of 4."""
     wer, ua = compare(ablation, runs(ablation))
     assert (wer.name, wer.utterances) == ("WER of asr (llm) on test_asr", 40)
     assert by_variant(wer) == {
@@ -73,14 +74,14 @@ def test_differences_worked_by_hand(ablation: Ablation) -> None:
     }
 
 
-def test_fewer_errors_and_more_right_labels_are_better(ablation: Ablation) -> None:
-    answer("naive_seed2", [0] * 40, [1] * 40)
+def test_fewer_errors_and_more_correct_labels_are_better(ablation: Ablation) -> None:
+    score("naive_seed2", [0] * 40, [1] * 40)
     (EXPDIR / "naive_seed1" / "valid.acc.ave.pth").unlink()
     found = [by_variant(comparison)["naive"] for comparison in compare(ablation, runs(ablation))]
     assert found == [("0.0", -5.0, "better"), ("100.0", 25.0, "better")]
 
 
-def test_missing_runs_are_marked_and_without_the_reference_nothing_differs(ablation: Ablation) -> None:
+def test_missing_runs_are_marked_and_without_the_reference_there_is_no_difference(ablation: Ablation) -> None:
     present = [run for run in runs(ablation) if run.variant.name in ("asr_only", "naive")]
     wer, ua = compare(ablation, present)
     assert by_variant(wer)["ours"] == by_variant(wer)["same"] == ("-", None, "missing")
@@ -89,10 +90,10 @@ def test_missing_runs_are_marked_and_without_the_reference_nothing_differs(ablat
     assert compare(ablation, []) == []
 
 
-def test_answers_made_otherwise_than_they_would_be_now_are_missing(ablation: Ablation) -> None:
-    """One run has another model since, one was decoded with a configuration as it was before."""
+def test_scores_of_an_older_model_or_another_configuration_are_missing(ablation: Ablation) -> None:
+    """One run has a newer model, one was decoded with another version of the configuration."""
     os.utime(EXPDIR / "naive_seed1" / "valid.acc.ave.pth", (2**32, 2**32))
-    (EXPDIR / "same_seed1" / "made_with.json").write_text(json.dumps({"valid.acc.ave/test_asr": {"beam_size": 4}}))
+    update_run(EXPDIR / "same_seed1", decode_configs={"valid.acc.ave/test_asr": {"beam_size": 4}})
     for comparison in compare(ablation, runs(ablation)):
         assert by_variant(comparison)["naive"] == by_variant(comparison)["same"] == ("-", None, "missing")
     write_config(Path(), "decode", {"beam_size": 2})
@@ -100,28 +101,39 @@ def test_answers_made_otherwise_than_they_would_be_now_are_missing(ablation: Abl
 
 
 def test_the_unweighted_accuracy_is_that_of_the_scores(tmp_path: Path) -> None:
-    """Three of class ang, one of sad: right 2 / 3 and 1 / 1."""
-    labels, answers = ["ang", "ang", "ang", "sad"], ["ang", "sad", "ang", "sad"]
+    """Three of class ang, one of sad: correct 2 / 3 and 1 / 1."""
+    labels, hypotheses = ["ang", "ang", "ang", "sad"], ["ang", "sad", "ang", "sad"]
     lines = [
-        json.dumps({"id": str(index), "task": "ser", "kind": "llm", "label": label, "right": label == answer}) + "\n"
-        for index, (label, answer) in enumerate(zip(labels, answers, strict=True))
+        json.dumps({"id": str(index), "task": "ser", "kind": "llm", "label": label, "correct": label == hypothesis})
+        + "\n"
+        for index, (label, hypothesis) in enumerate(zip(labels, hypotheses, strict=True))
     ]
     (tmp_path / "utterances.jsonl").write_text("".join(lines))
-    found = read_answers(tmp_path / "utterances.jsonl")["ser", "llm"]
-    pairs = [dict(enumerate(each)) for each in (labels, answers)]
+    found = read_utterances(tmp_path / "utterances.jsonl")["ser", "llm"]
+    pairs = [dict(enumerate(each)) for each in (labels, hypotheses)]
     scores = label_scores(*[{str(key): label for key, label in each.items()} for each in pairs], ["ang", "sad"])
     assert found.sizes.sum() == pytest.approx(1.0)
     assert 100 * found.values.sum() == pytest.approx(scores["ua"]) == pytest.approx(250 / 3)
 
 
-def test_other_utterances_are_refused(ablation: Ablation) -> None:
+def test_utterances_of_version_0_1_give_the_same_rates(ablation: Ablation) -> None:
+    """In version 0.1, a correct label is called right."""
+    current = [by_variant(comparison) for comparison in compare(ablation, runs(ablation))]
+    for path in EXPDIR.glob(f"*/{DECODE}/test_ser/utterances.jsonl"):
+        old = path.read_text().replace('"correct"', '"right"')
+        assert old.count('"right"') == 40
+        path.write_text(old)
+    assert [by_variant(comparison) for comparison in compare(ablation, runs(ablation))] == current
+
+
+def test_different_utterances_are_refused(ablation: Ablation) -> None:
     path = EXPDIR / "same_seed1" / DECODE / "test_asr" / "utterances.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(ValueError, match="same_seed1 and .*ours_seed1 answered different utterances of test_asr: 39 "):
+    with pytest.raises(ValueError, match="same_seed1 and .*ours_seed1 have different utterances of test_asr: 39 "):
         compare(ablation, runs(ablation))
 
 
 def test_a_file_that_score_did_not_write_is_named(tmp_path: Path) -> None:
     (tmp_path / "utterances.jsonl").write_text('{"id": "a"}\n')
-    with pytest.raises(ValueError, match="utterances.jsonl: not what stage 8 writes .KeyError.'task'"):
-        read_answers(tmp_path / "utterances.jsonl")
+    with pytest.raises(ValueError, match="utterances.jsonl: not the scores that stage 8 writes .KeyError.'task'"):
+        read_utterances(tmp_path / "utterances.jsonl")

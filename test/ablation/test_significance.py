@@ -1,4 +1,4 @@
-"""Paired differences: exact where it can be enumerated, calibrated where it cannot."""
+"""Paired differences: exact for few utterances, calibrated for many."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def test_identical_systems_do_not_differ() -> None:
     assert (same.value, same.low, same.high, same.p, same.significant) == (0.0, 0.0, 0.0, 1.0, False)
 
 
-def test_the_difference_is_of_pooled_rates_worked_by_hand() -> None:
-    """3 errors against 1, each in 8 words; the longer utterance weighs more."""
+def test_the_difference_is_that_of_pooled_rates_worked_by_hand() -> None:
+    """3 errors against 1, each in 8 words; the longer utterance has more weight."""
     sizes = np.array([2.0, 6.0])
     system, reference = one(0, 3), one(1, 0)
     assert rates(system, sizes) == [37.5] and rates(reference, sizes) == [12.5]
@@ -35,7 +35,7 @@ def test_few_sign_flips_are_enumerated() -> None:
     assert paired_difference(one(2, 1, 0), one(0, 0, 0), np.ones(3)).p == 0.5  # +-(2 + 1) of four
 
 
-def test_a_clear_difference_stands_and_a_second_call_gives_the_same() -> None:
+def test_a_clear_difference_is_significant_and_a_second_call_gives_the_same() -> None:
     random = np.random.default_rng(1)
     reference, sizes = random.poisson(0.5, (1, 200)).astype(float), np.full(200, 6.0)
     worse = reference + random.binomial(1, 0.3, (1, 200))
@@ -46,8 +46,8 @@ def test_a_clear_difference_stands_and_a_second_call_gives_the_same() -> None:
     assert other.value == -difference.value and other.significant
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says_and_the_test_errs_as_seldom() -> None:
-    """Two systems whose errors are the words' with probabilities 0.20 and 0.20, or 0.30: 200 test sets of each."""
+def test_coverage_of_the_interval_and_errors_of_the_test_are_as_stated() -> None:
+    """Systems with an error in each word with probability 0.20 and 0.20, or 0.30: 200 test sets of each."""
     random, covered, false, found = np.random.default_rng(2), 0, 0, 0
     for trial in range(200):
         sizes = random.integers(3, 9, 80)
@@ -61,8 +61,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says_and_the_test_errs_as_
     assert found / 200 >= 0.90
 
 
-def test_seeds_are_averaged_and_a_difference_within_their_spread_does_not_stand() -> None:
-    """A system whose seeds differ as much from each other as from the reference, on utterances that all agree."""
+def test_seeds_are_averaged_and_a_difference_within_their_spread_is_not_significant() -> None:
+    """The seeds of a system differ as much from each other as from the reference, equally in all utterances."""
     sizes = np.ones(100)
     reference = np.zeros((2, 100))
     system = np.stack([np.zeros(100), np.ones(100)])  # rates 0 and 100: mean 50, deviation 70.7
@@ -72,7 +72,7 @@ def test_seeds_are_averaged_and_a_difference_within_their_spread_does_not_stand(
     assert not difference.significant
 
 
-def test_the_spread_of_a_single_seed_is_borrowed() -> None:
+def test_a_single_seed_has_the_spread_of_the_other_system() -> None:
     assert seed_spread([1.0, 3.0], [4.0, 8.0]) == pytest.approx((2.0 + 8.0) ** 0.5)
     assert seed_spread([7.0], [4.0, 8.0]) == seed_spread([4.0, 8.0], [7.0]) == pytest.approx(4.0)
     assert seed_spread([7.0], [4.0]) is None
@@ -88,12 +88,12 @@ def test_the_spread_of_a_single_seed_is_borrowed() -> None:
         (Difference(-2.0, -3.0, -1.0, 0.01, 2.0), False),
     ],
 )
-def test_a_difference_stands_by_three_conditions(difference: Difference, significant: bool) -> None:
+def test_a_significant_difference_meets_three_conditions(difference: Difference, significant: bool) -> None:
     assert difference.significant is significant
 
 
-def test_answers_to_other_utterances_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"same two or more utterances are needed, got \(1, 3\), \(1, 2\) and 3 sizes"):
+def test_different_utterances_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"same two or more utterances, got shapes \(1, 3\) and \(1, 2\) and 3 sizes"):
         paired_difference(one(0, 0, 1), one(0, 0), np.ones(3))
     with pytest.raises(ValueError, match="two or more utterances"):
         paired_difference(one(0), one(1), np.ones(1))

@@ -1,4 +1,4 @@
-"""conf/ablation.yaml: what it may say, in which order it is run, and that the committed ones name what is there."""
+"""conf/ablation.yaml: its content, the order of the runs, and the files of the committed recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fake_recipe import ABLATION, make_recipe, write_config
 from harmonifuse_espnet.ablation.spec import decode_tag, read_ablation
 from harmonifuse_espnet.common.config import read_config
 
-RECIPES = sorted((Path(__file__).parents[1] / "egs2").glob("[!T]*/slm1/conf/ablation.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "egs2").glob("[!T]*/slm1/conf/ablation.yaml"))
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "slm1"
 
 
-def test_first_seeds_are_run_first() -> None:
+def test_the_first_seed_of_all_variants_comes_first() -> None:
     runs = read_ablation(Path("conf/ablation.yaml")).runs(Path("exp/ablation"))
     folders = ["ours_seed1", "asr_only_seed1", "naive_seed1", "same_seed1", "ours_seed2", "naive_seed2"]
     assert [str(run.exp_dir) for run in runs] == [f"exp/ablation/{name}" for name in folders]
@@ -32,7 +32,7 @@ def test_seeds_may_be_fewer_but_not_more() -> None:
     assert seeds == [[1, 1, 1, 1], [2, 1, 2, 1]]
 
 
-def test_a_variant_is_tested_on_those_of_the_sets_that_it_names() -> None:
+def test_a_variant_keeps_the_chosen_test_sets_among_its_own() -> None:
     def sets(*chosen: str) -> list[tuple[str, ...]]:
         return [variant.test_sets for variant in read_ablation(Path("conf/ablation.yaml"), chosen).variants[:2]]
 
@@ -40,11 +40,12 @@ def test_a_variant_is_tested_on_those_of_the_sets_that_it_names() -> None:
     assert sets("dev_ser", "dev_asr") == [("dev_ser", "dev_asr"), ("dev_asr",)]
 
 
-def test_answers_lie_where_run_sh_puts_them() -> None:
+def test_decode_folders_are_those_of_run_sh() -> None:
     assert decode_tag(Path("conf/decode.yaml")) == "valid.acc.ave"
     assert decode_tag(Path("conf/decode_held_out.yaml")) == "held_out_valid.acc.ave"
     run = read_ablation(Path("conf/ablation.yaml")).runs(Path("exp"))[1]
-    assert run.answers(Path("conf/decode.yaml"), "test_asr") == Path("exp/asr_only_seed1/decode_valid.acc.ave/test_asr")
+    folder = run.decode_dir(Path("conf/decode.yaml"), "test_asr")
+    assert folder.dir == Path("exp/asr_only_seed1/decode_valid.acc.ave/test_asr")
 
 
 @pytest.mark.parametrize(
@@ -55,14 +56,17 @@ def test_answers_lie_where_run_sh_puts_them() -> None:
             lambda content: content.update(notes="") or content.pop("about"),
             r"expected the keys \['baselines', 'decode'",
         ),
-        (lambda content: content.update(reference="theirs"), "'theirs' is no variant; there are ours, asr_only"),
+        (lambda content: content.update(reference="theirs"), "unknown variant 'theirs'; known are ours, asr_only"),
         (lambda content: content["variants"].update(naive={"seed": 3}), "'naive' must have a config and may have"),
         (lambda content: content["variants"]["ours"].update(seeds=0), "'ours' must have seeds of 1 or more"),
-        (lambda content: content["variants"]["ours"].update(test_sets="a"), "a list of test_sets, has"),
-        (lambda content: content["variants"]["same"].update(config="conf/x.yaml"), "conf/x.yaml: no such file, but"),
+        (lambda content: content["variants"]["ours"].update(test_sets="a"), "a list of test_sets, got"),
+        (
+            lambda content: content["variants"]["same"].update(config="conf/x.yaml"),
+            "conf/x.yaml: no such configuration, which is in conf/ablation.yaml",
+        ),
     ],
 )
-def test_mistakes_are_named(recipe: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+def test_invalid_content_is_named(recipe: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
     content = {**ABLATION, "variants": {name: dict(entry) for name, entry in ABLATION["variants"].items()}}
     change(content)
     write_config(recipe, "ablation", content)
@@ -70,7 +74,7 @@ def test_mistakes_are_named(recipe: Path, change: Callable[[dict[str, Any]], Any
         read_ablation(Path("conf/ablation.yaml"))
 
 
-def test_a_part_that_the_reference_has_is_no_variant_but_a_baseline_is(recipe: Path) -> None:
+def test_a_variant_equal_to_the_reference_is_left_out_unless_it_is_a_baseline(recipe: Path) -> None:
     for name in ("naive", "same"):
         write_config(recipe, name, {"base": "train.yaml", "max_epoch": 2})
     ablation = read_ablation(Path("conf/ablation.yaml"))
@@ -78,7 +82,7 @@ def test_a_part_that_the_reference_has_is_no_variant_but_a_baseline_is(recipe: P
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parts[-4])
-def test_a_recipe_s_ablation_names_what_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ablation_of_a_recipe_has_all_of_its_configurations(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parents[1])
     ablation = read_ablation(Path("conf/ablation.yaml"))
     main = {variant.name: variant.seeds for variant in (ablation.reference, *ablation.baselines)}

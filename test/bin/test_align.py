@@ -1,4 +1,4 @@
-"""Stage 5's times of words: every word has its own, whatever the batch, and a call that was killed goes on."""
+"""Forced alignment of a dump folder: word boundaries, resuming, and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 import soundfile
 from tiny import Recipe, noise
 
-from harmonifuse_espnet.bin.align import PARTIAL, main
+from harmonifuse_espnet.bin.align import main
 from harmonifuse_espnet.data.alignment import CTM, read_ctm
 from harmonifuse_espnet.data.datadir import Utterance, write_datadir
-from harmonifuse_espnet.inference import speech2text
+from harmonifuse_espnet.inference import ctc_alignment
+from harmonifuse_espnet.inference.align import PARTIAL
 from harmonifuse_espnet.inference.speech2text import Speech2Text
 
 TEXTS = {"u1": "ONE TWO", "u2": "THREE", "u3": "FOUR ONE ONE", "u4": "TWO FOUR"}
@@ -32,7 +33,7 @@ def experiment(recipe: Recipe) -> Path:
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Four utterances, one that is too short for its words, and one of the other task."""
+    """Write a dump folder: four utterances, one that is too short for its words, one of a task with labels."""
     rows = [(key, text, "asr") for key, text in TEXTS.items()] + [
         ("short", "ONE TWO THREE", "asr"),
         ("angry", "ang", "ser"),
@@ -48,9 +49,9 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The times of this model, which has learned nothing, all the same."""
-    monkeypatch.setattr(speech2text, "MAX_WER", float("inf"))
+def any_transcript(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accept alignments whatever the word error rate: the model is hardly trained."""
+    monkeypatch.setattr(ctc_alignment, "MAX_WER", float("inf"))
 
 
 def align(experiment: Path, data_dir: Path, *options: str) -> None:
@@ -58,20 +59,22 @@ def align(experiment: Path, data_dir: Path, *options: str) -> None:
     main([*model, "--data_dir", str(data_dir), *options])
 
 
-@pytest.mark.usefixtures("believed")
-def test_every_word_has_its_time(experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("any_transcript")
+def test_every_word_has_a_start_and_an_end(
+    experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     align(experiment, data_dir)
     found = read_ctm(data_dir / CTM)
     assert {key: " ".join(word.text for word in words) for key, words in found.items()} == TEXTS
     for key, words in found.items():
         assert words[0].start == 0 and words[-1].end == pytest.approx(SECONDS[key])
         assert [word.end for word in words[:-1]] == pytest.approx([word.start for word in words[1:]])
-    assert f"{data_dir / CTM}: 8 words of 4 utterances, not of 1 others" in capsys.readouterr().out
+    assert f"{data_dir / CTM}: 8 words of 4 utterances; 1 not aligned" in capsys.readouterr().out
     assert not (data_dir / PARTIAL).exists()
 
 
-@pytest.mark.usefixtures("believed")
-def test_times_are_found_once_and_anew_for_other_data_or_another_model(
+@pytest.mark.usefixtures("any_transcript")
+def test_a_ctm_is_kept_for_the_same_data_and_model_and_replaced_for_others(
     experiment: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def call(experiment: Path) -> str:
@@ -80,7 +83,7 @@ def test_times_are_found_once_and_anew_for_other_data_or_another_model(
 
     assert "8 words of 4" in call(experiment) and call(experiment) == f"{data_dir / CTM}: up to date\n"
     for name in ("text", "wav.scp"):
-        (data_dir / name).write_text((data_dir / name).read_text())  # as stage 2 does when called again
+        (data_dir / name).write_text((data_dir / name).read_text())  # as stage 2 does when it runs again
     assert call(experiment) == f"{data_dir / CTM}: up to date\n"
     (data_dir / "text").write_text((data_dir / "text").read_text().replace("THREE\n", "FOUR\n"))
     assert "8 words of 4" in call(experiment)
@@ -88,62 +91,64 @@ def test_times_are_found_once_and_anew_for_other_data_or_another_model(
     assert "8 words of 4" in call(shutil.copytree(experiment, tmp_path / "another"))
 
 
-@pytest.mark.usefixtures("believed")
-def test_times_do_not_depend_on_the_batch(experiment: Path, data_dir: Path) -> None:
+@pytest.mark.usefixtures("any_transcript")
+def test_the_ctm_does_not_depend_on_the_batch_size(experiment: Path, data_dir: Path) -> None:
     align(experiment, data_dir, "--batch_size", "1")
-    alone = (data_dir / CTM).read_text()
+    single = (data_dir / CTM).read_text()
     (data_dir / CTM).unlink()
     align(experiment, data_dir)
-    assert (data_dir / CTM).read_text() == alone
+    assert (data_dir / CTM).read_text() == single
 
 
-@pytest.mark.usefixtures("believed")
-def test_a_call_that_was_killed_goes_on(experiment: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("any_transcript")
+def test_an_interrupted_call_is_resumed(experiment: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     align(experiment, data_dir)
-    whole = (data_dir / CTM).read_text()
+    expected = (data_dir / CTM).read_text()
     (data_dir / CTM).unlink()
-    original, batches = Speech2Text.word_spans, []
+    original, batches = ctc_alignment.word_spans, []
 
-    def word_spans(self: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
+    def word_spans(model: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
         batches.append(len(texts))
         if len(batches) == 2:
             raise KeyboardInterrupt
-        return original(self, speech, tasks, texts)
+        return original(model, speech, tasks, texts)
 
-    monkeypatch.setattr(Speech2Text, "word_spans", word_spans)
+    monkeypatch.setattr(ctc_alignment, "word_spans", word_spans)
     with pytest.raises(KeyboardInterrupt):
         align(experiment, data_dir, "--batch_size", "2")
     assert not (data_dir / CTM).exists()
     align(experiment, data_dir, "--batch_size", "2")
-    assert batches == [2, 2, 2, 1] and (data_dir / CTM).read_text() == whole
+    assert batches == [2, 2, 2, 1] and (data_dir / CTM).read_text() == expected
 
 
-def test_a_model_without_ctc_cannot_tell(recipe: Recipe, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_a_ctc_head_is_refused(
+    recipe: Recipe, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         align(recipe.train("no_ctc", ctc="false"), data_dir)
-    assert "no CTC head, which tells where words are; align with another model" in capsys.readouterr().err
+    assert "no CTC head, which the alignment needs; align with another model" in capsys.readouterr().err
 
 
-def test_a_model_that_cannot_transcribe_is_not_believed(
+def test_a_model_with_a_high_word_error_rate_is_refused(
     experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         align(experiment, data_dir)
-    message = f"{data_dir}: no utterance whose words can be told apart; align with a model that can transcribe"
+    message = f"{data_dir}: none of the 5 transcripts could be aligned; align with a model that transcribes this speech"
     assert message in capsys.readouterr().err and not (data_dir / CTM).exists()
 
 
-def test_a_task_that_the_model_has_not_learned_is_named(
+def test_a_task_that_the_model_was_not_trained_on_is_named(
     experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data_dir / "utt2task").write_text((data_dir / "utt2task").read_text().replace("angry ser", "angry gender"))
     with pytest.raises(SystemExit):
         align(experiment, data_dir)
-    assert "utt2task: task 'gender' is not one that" in capsys.readouterr().err
+    assert "utt2task: task 'gender' is not in the table of tasks of" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("believed")
-def test_nothing_that_can_be_aligned_is_an_error(
+@pytest.mark.usefixtures("any_transcript")
+def test_a_folder_without_an_aligned_utterance_is_an_error(
     experiment: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(data_dir)
@@ -153,11 +158,11 @@ def test_nothing_that_can_be_aligned_is_an_error(
     (data_dir / "utt2num_samples").write_text("short 4800\n")
     with pytest.raises(SystemExit):
         align(experiment, data_dir)
-    assert f"{data_dir}: no utterance whose words can be told apart" in capsys.readouterr().err
+    assert f"{data_dir}: none of the 1 transcripts could be aligned" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("believed")
-def test_training_makes_utterances_of_the_aligned_words(
+@pytest.mark.usefixtures("any_transcript")
+def test_training_recombines_the_aligned_words(
     recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = recipe.folder / "train"
@@ -167,4 +172,4 @@ def test_training_makes_utterances_of_the_aligned_words(
     (train / CTM).unlink()
     with pytest.raises(SystemExit):
         recipe.train("no_times", config)
-    assert f"error: {train / CTM}: no times of words" in capsys.readouterr().err
+    assert f"error: {train / CTM}: no word boundaries" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Claims about stage 5: lengths, statistics that ESPnet reads, and what is refused."""
+"""Stage 5: lengths, statistics in ESPnet's format, and errors."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ def failure(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> 
     return lines[0]
 
 
-def test_shapes_count_samples_and_the_words_that_are_said(folder: Path) -> None:
+def test_shapes_count_samples_and_target_tokens(folder: Path) -> None:
     collect(folder)
     size = load_tokenizer(folder).vocab_size
     assert (folder / "stats/speech_shape").read_text() == "a0 4000\na1 8000\nb0 6000\n"
-    # a character is a token, so is a blank before a word, the label is one, and eos is one
+    # one token for each character, for the space before each word, for a label, and for eos
     assert (folder / "stats/text_shape").read_text() == f"a0 9,{size}\na1 5,{size}\nb0 2,{size}\n"
     assert sorted(path.name for path in (folder / "stats").iterdir()) == ["speech_shape", "text_shape"]
 
 
-def test_feature_folders_count_frames(folder: Path) -> None:
+def test_shapes_of_feature_folders_count_frames(folder: Path) -> None:
     (folder / "dump/wav.scp").rename(folder / "dump/feats.scp")
     (folder / "dump/utt2num_frames").write_text("a0 26\na1 51\nb0 38\n")
     collect(folder, "--feats_type", "ssl")
     assert (folder / "stats/speech_shape").read_text() == "a0 26\na1 51\nb0 38\n"
 
 
-def test_espnet_normalises_to_mean_0_and_variance_1(folder: Path) -> None:
+def test_espnet_normalises_with_the_statistics_to_mean_0_and_variance_1(folder: Path) -> None:
     from espnet2.layers.global_mvn import GlobalMVN
 
     from harmonifuse_espnet.data.logmel import LogMel
@@ -92,7 +92,7 @@ def test_espnet_normalises_to_mean_0_and_variance_1(folder: Path) -> None:
     assert np.load(folder / "stats/feats_stats.npz")["count"] == len(everything)
 
 
-def test_dumped_features_give_their_own_statistics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_of_dumped_features(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dump = folder / "dump"
     features = {name: np.full((3, 20), k, np.float32) for k, name in enumerate(LENGTHS)}
     kaldiio.save_ark(str(dump / "feats.ark"), features, scp=str(dump / "feats.scp"))
@@ -104,7 +104,7 @@ def test_dumped_features_give_their_own_statistics(folder: Path, capsys: pytest.
     assert (stats["count"], stats["sum"][0], stats["sum_square"][19]) == (9, 9.0, 15.0)
 
 
-def test_the_training_configuration_says_how_many_mel_bins(folder: Path) -> None:
+def test_the_number_of_mel_bins_may_come_from_the_training_configuration(folder: Path) -> None:
     (folder / "train.yaml").write_text("frontend_conf: {n_mels: 24}\n")
     collect(folder, "--feats_stats", "true", "--train_config", str(folder / "train.yaml"))
     assert np.load(folder / "stats/feats_stats.npz")["sum"].shape == (24,)
@@ -119,43 +119,43 @@ def test_a_sample_is_the_same_for_the_same_seed(folder: Path, capsys: pytest.Cap
     assert "lengths of 3 utterances, features of 1 (20 mel bins)" in capsys.readouterr().out
 
 
-def test_statistics_refuse_another_sampling_rate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_statistics_of_another_sampling_rate_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     soundfile.write(folder / "dump/a1.flac", np.ones(8000, np.int16), 8000)
     message = failure(capsys, folder, "--feats_stats", "true")
-    assert "utterance 'a1':" in message and "is at 8000 Hz, the features are made for 16000 Hz" in message
+    assert "utterance 'a1':" in message and "sampling rate 8000 Hz, the features need 16000 Hz" in message
 
 
 def test_ssl_features_have_no_statistics(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "dump/utt2num_frames").write_text("a0 26\na1 51\nb0 38\n")
     message = failure(capsys, folder, "--feats_type", "ssl", "--feats_stats", "true")
-    assert "--feats_type ssl needs none, leave it false" in message
+    assert "leave it out with --feats_type ssl" in message
 
 
 @pytest.mark.parametrize(
     ("table", "content", "message"),
     [
-        ("text", "a0 ONE\na1 ONE\n", "dump/text: lacks 1 of the utterances of utt2task, first 'b0'"),
-        ("text", "a0 ONE\na1 ONE\nb0 ang\nc0 ONE\n", "dump/utt2task: lacks 1 of the utterances of text, first 'c0'"),
+        ("text", "a0 ONE\na1 ONE\n", "dump/text: 1 of the utterances of utt2task missing, first 'b0'"),
+        ("text", "a0 ONE\na1 ONE\nb0 ang\nc0 ONE\n", "dump/utt2task: 1 of the utterances of text missing, first 'c0'"),
         ("text", "a0 ONE\na1\nb0 ang\n", "dump/text:2: expected 'key value', got 'a1'"),
         ("text", "a0 ONE\na1 ONE\nb0 bored\n", "utterance 'b0': unknown label 'bored' for task 'ser'"),
         ("text", "", "dump/text: no utterances"),
         (
             "utt2task",
             "a0 asr\na1 sre\nb0 ser\n",
-            "utterance 'a1' has the task 'sre', the table of tasks knows asr, ser",
+            "utterance 'a1' has the task 'sre', the table of tasks has asr, ser",
         ),
-        ("utt2num_samples", "a0 1\nb0 1\n", "dump/utt2num_samples: lacks 1 of the utterances of text, first 'a1'"),
-        ("utt2num_samples", "a0 1\na1 0\nb0 1\n", "utterance 'a1' has length '0', expected a number above 0"),
+        ("utt2num_samples", "a0 1\nb0 1\n", "dump/utt2num_samples: 1 of the utterances of text missing, first 'a1'"),
+        ("utt2num_samples", "a0 1\na1 0\nb0 1\n", "utterance 'a1' has length '0', expected a positive integer"),
     ],
 )
-def test_tables_that_disagree_are_named(
+def test_tables_with_different_utterances_or_invalid_values_are_named(
     folder: Path, table: str, content: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "dump" / table).write_text(content)
     assert message in failure(capsys, folder)
 
 
-def test_a_missing_stage_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_name_the_missing_stage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "utt2num_frames: no such file; extract_features (stage 3)" in failure(
         capsys, folder, "--feats_type", "fbank"
     )

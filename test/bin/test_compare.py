@@ -1,4 +1,4 @@
-"""compare: one command from configurations to the tables, with a run.sh that trains nothing."""
+"""compare: from configurations to RESULTS.md, with a run.sh that trains nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from harmonifuse_espnet.bin.compare import main
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recipe's folder."""
+    """The folder of the recipe."""
     monkeypatch.chdir(make_recipe(tmp_path / "slm1"))
     monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 540.0)
 
 
 def run(*options: str) -> tuple[int, str]:
-    """Exit status and what was written."""
+    """Return the exit status and the content of RESULTS.md."""
     with pytest.raises(SystemExit) as ended:
         main(options)
     return int(ended.value.code or 0), Path("RESULTS.md").read_text() if Path("RESULTS.md").exists() else ""
@@ -33,13 +33,15 @@ def calls() -> int:
     return len(Path("calls").read_text().splitlines())
 
 
-def test_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_runs_and_sections(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = run("--jobs", "2")
     assert status == 0 and calls() == 1 + 6 * 2
-    assert text.startswith("# RESULTS\n\nMade by `harmonifuse_espnet.bin.compare`; do not edit.\n\n## Environments\n")
-    assert text.index("## In words") < text.index("## Comparison") < text.index("## Cost")
+    assert text.startswith(
+        "# RESULTS\n\nWritten by `harmonifuse_espnet.bin.compare`; do not edit.\n\n## Environments\n"
+    )
+    assert text.index("## Summary") < text.index("## Comparison") < text.index("## Cost")
     assert "\n## exp/ablation/ours_seed1\n\n- training config: [conf/train.yaml](conf/train.yaml)" in text
-    assert capsys.readouterr().out.endswith("; none left\nRESULTS.md: written\n")
+    assert capsys.readouterr().out.endswith("; no runs left\nwrote RESULTS.md\n")
 
 
 def test_the_tables() -> None:
@@ -52,36 +54,36 @@ def test_the_tables() -> None:
     assert re.search(
         r"\|naive multi-task\|2\|15\.0 ± 0\.0\|\+10\.0 \[\+8\.\d, \+1[12]\.\d\]\|< 0\.001\|worse\|\n", text
     )
-    assert re.search(r"\|the same again\|1\|5\.0\|\+0\.0 \[-[\d.]+, \+[\d.]+\]\|1\.000\|no difference shown\|", text)
+    assert re.search(r"\|a repetition\|1\|5\.0\|\+0\.0 \[-[\d.]+, \+[\d.]+\]\|1\.000\|no difference shown\|", text)
     assert "|[Ours](conf/train.yaml)|1,000|900|3|4.0|" in text
     assert text.count("|0.200|1|\n") == 4  # RTF and jobs
 
 
-def test_the_words() -> None:
+def test_the_summary() -> None:
     _, text = run()
     wer = "WER of asr (llm) on test_asr (5.0 ± 0.0 against"
     ua = "UA of ser (llm) on test_ser (75.0 ± 0.0 against 25.0 ± 0.0)"
     assert (
-        "## In words\n\n"
-        "Runs that were never made.\n\n"
+        "## Summary\n\n"
+        "Runs of a test.\n\n"
         "Decoding with `conf/decode.yaml`:\n\n"
         f"- Ours against asr_only: better in {wer} 10.0).\n"
         f"- Ours against naive multi-task: better in {wer} 15.0 ± 0.0) and {ua}.\n"
-        "- No difference shown on any measure against the same again.\n\n"
+        "- No difference shown in any metric against a repetition.\n\n"
     ) in text
 
 
-def test_chosen_variants_are_run_and_what_is_there_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_selected_variants_are_run_and_all_existing_runs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     run("--variants", "ours", "--seeds", "1")
     assert calls() == 3
     status, text = run("--variants", "naive")
     assert status == 0 and calls() == 3 + 4
     assert "|Ours|1 of 2|5.0|-|-|-|\n|asr_only|0 of 1|-|-|-|missing|\n|naive multi-task|2|15.0 ± 0.0|" in text
     assert "- Ours against asr_only: not compared in WER of asr (llm) on test_asr.\n" in text
-    assert run("--run", "false")[1].partition("## In words")[2] == text.partition("## In words")[2]
+    assert run("--run", "false")[1].partition("## Summary")[2] == text.partition("## Summary")[2]
     assert calls() == 3 + 4
     assert run("--variants", "his")[0] == 1
-    assert "'his' is no variant; there are ours, asr_only, naive, same" in capsys.readouterr().err
+    assert "--variants: unknown variant 'his'; known are ours, asr_only, naive, same" in capsys.readouterr().err
 
 
 def test_learning_curves_of_all_variants_are_drawn_and_linked() -> None:
@@ -102,15 +104,15 @@ def test_a_failed_run_ends_with_status_1_after_the_tables(
     monkeypatch.setenv("FAIL", "asr_only_seed1:7")
     status, text = run()
     assert status == 1 and "|asr_only|0 of 1|-|-|-|missing|\n" in text
-    assert capsys.readouterr().out.endswith("\nRESULTS.md: written; 1 runs failed\n")
+    assert capsys.readouterr().out.endswith("\nwrote RESULTS.md; 1 runs failed\n")
 
 
-def test_data_that_cannot_be_prepared_end_the_command(
+def test_a_failed_preparation_ends_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAIL", "none:1")
     assert run() == (1, "")
-    message = "error: ./run.sh --stage 1 --stop_stage 5 ended with status 3; see exp/ablation/prepare.log\n"
+    message = "error: ./run.sh --stage 1 --stop_stage 5 failed with exit status 3; see exp/ablation/prepare.log\n"
     assert capsys.readouterr().err == message
 
 
@@ -122,7 +124,7 @@ def test_a_changed_configuration_is_refused_before_anything_runs(capsys: pytest.
     assert "optim_conf.lr was 0.1, is now 0.2" in capsys.readouterr().err
 
 
-def test_two_ways_of_decoding_have_their_sections_and_words_are_on_the_first() -> None:
+def test_each_decoding_configuration_has_a_section_and_the_summary_is_on_the_first() -> None:
     write_config(Path(), "decode_held_out", {"prompts": "held_out"})
     write_config(Path(), "ablation", {**ABLATION, "decode": ["conf/decode.yaml", "conf/decode_held_out.yaml"]})
     _, text = run("--seeds", "1")
@@ -133,9 +135,9 @@ def test_two_ways_of_decoding_have_their_sections_and_words_are_on_the_first() -
 
 def test_nothing_scored_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--run", "false") == (1, "")
-    assert "no run in exp/ablation is scored with conf/decode.yaml as it is now" in capsys.readouterr().err
+    assert "exp/ablation: no run is scored with the current conf/decode.yaml" in capsys.readouterr().err
 
 
-def test_whole_numbers_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--jobs", "0")[0] == 2
     assert "--jobs and --seeds must be 1 or more, got 0 and None" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Stage 7: every utterance has its answer, whatever the batch, and a call that was killed goes on."""
+"""Stage 7: every utterance has a hypothesis that does not depend on the batch; an interrupted call is resumed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import torch
 import yaml
 from tiny import TABLE, Recipe
 
-from harmonifuse_espnet.bin.decode import PARTIAL, main
+from harmonifuse_espnet.bin.decode import main
+from harmonifuse_espnet.common.experiment import read_run
+from harmonifuse_espnet.data.batch import SpeechBatch
 from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.inference.decoding import PARTIAL
 from harmonifuse_espnet.inference.gate_trace import read_gates
 from harmonifuse_espnet.inference.speech2text import Speech2Text
 
-FILES = {"text", "ctc_text", "label_probs.jsonl", "selection.json", "gate.json", "speed.json"}
+FILES = {"text", "ctc_text", "label_probs.jsonl", "gate.json", "run.json"}
+SPEED = ("audio_seconds", "seconds", "rtf")
 HELD_OUT = {"asr": ["WRITE TWO", "WRITE THREE"], "ser": ["HOW IT IS"]}
 
 
@@ -28,7 +32,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def experiment(recipe: Recipe) -> Path:
-    """A model that was hardly trained, with a language model that answers each sound in another way."""
+    """A model after one epoch, with random weights that give each sound another hypothesis."""
     experiment = recipe.train("exp")
     state = torch.load(experiment / "valid.loss.ave.pth")
     torch.manual_seed(1)
@@ -39,34 +43,42 @@ def experiment(recipe: Recipe) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Recipe, experiment: Path) -> Path:
-    """A decoding that nothing interrupted, in batches of two."""
-    return recipe.decode(experiment, recipe.folder / "whole", "--batch_size", "2")
+def uninterrupted(recipe: Recipe, experiment: Path) -> Path:
+    """An uninterrupted decoding, in batches of two."""
+    return recipe.decode(experiment, recipe.folder / "uninterrupted", "--batch_size", "2")
 
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that are answered from now on; a size of -1 put in front kills the call when reached."""
-    answered: list[int] = []
+    """Sizes of the batches from now on; a first element of -1 interrupts the call after two batches."""
+    sizes: list[int] = []
     original = Speech2Text.answer_batch
 
-    def answer_batch(self: Speech2Text, batch: dict[str, torch.Tensor]) -> Any:
-        if -1 in answered and len(answered) > 2:
+    def answer_batch(self: Speech2Text, batch: SpeechBatch) -> Any:
+        if -1 in sizes and len(sizes) > 2:
             raise KeyboardInterrupt
-        answered.append(len(batch["task"]))
+        sizes.append(len(batch.task))
         return original(self, batch)
 
     monkeypatch.setattr(Speech2Text, "answer_batch", answer_batch)
-    return answered
+    return sizes
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All that does not depend on the machine's speed."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "speed.json"}
+    """Return the files of a decode folder; of ``run.json`` only what does not depend on model file and speed."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if "run.json" in files:
+        files["run.json"] = json.dumps(description(folder)).encode()
+    return files
 
 
-def kill(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> None:
-    """Decode two batches of two and die, with a line half written."""
+def description(folder: Path) -> dict[str, Any]:
+    """Return parameters and layer weights of ``run.json``."""
+    return {name: value for name, value in read_run(folder).items() if name not in (*SPEED, "decoded_with")}
+
+
+def interrupt(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> None:
+    """Decode two batches of two, then interrupt the call with an incomplete line."""
     batches.append(-1)
     with pytest.raises(KeyboardInterrupt):
         recipe.decode(experiment, out, "--batch_size", "2")
@@ -76,31 +88,43 @@ def kill(recipe: Recipe, experiment: Path, out: Path, batches: list[int]) -> Non
     batches.clear()
 
 
-def test_every_utterance_is_answered_in_the_form_of_its_task(recipe: Recipe, whole: Path) -> None:
-    tasks, text = read_table(recipe.folder / "test/utt2task"), read_table(whole / "text", allow_empty=True)
-    assert {path.name for path in whole.iterdir()} == FILES and list(text) == list(tasks)
-    ctc = read_table(whole / "ctc_text", allow_empty=True)
+def test_every_utterance_has_the_files_of_its_task(recipe: Recipe, uninterrupted: Path) -> None:
+    tasks, text = read_table(recipe.folder / "test/utt2task"), read_table(uninterrupted / "text", allow_empty=True)
+    assert {path.name for path in uninterrupted.iterdir()} == FILES and list(text) == list(tasks)
+    ctc = read_table(uninterrupted / "ctc_text", allow_empty=True)
     assert set(ctc) == {key for key, task in tasks.items() if task == "asr"}
-    probs = {row["id"]: row["probs"] for row in map(json.loads, (whole / "label_probs.jsonl").read_text().splitlines())}
+    probs = {
+        row["id"]: row["probs"]
+        for row in map(json.loads, (uninterrupted / "label_probs.jsonl").read_text().splitlines())
+    }
     assert set(probs) == {key for key, task in tasks.items() if task == "ser"}
     for key, row in probs.items():
         assert list(row) == list(TABLE["ser"]["labels"]) and sum(row.values()) == pytest.approx(1, abs=1e-12)
         assert text[key] == max(row, key=lambda label: row[label])
-    assert len({text[key] for key in ctc}) > 1 and len(set(ctc.values())) > 1  # sounds are told apart
-    selection = json.loads((whole / "selection.json").read_text())["tasks"]
+    assert len({text[key] for key in ctc}) > 1 and len(set(ctc.values())) > 1  # sounds differ
+    weights = read_run(uninterrupted)["tasks"]
     for task in TABLE:
-        assert sum(selection[task]["layer_weights"]) == pytest.approx(1)
-        assert sum(selection[task]["fusion_weights"]) == pytest.approx(1)
-        assert list(selection[task]["wordings"]) == TABLE[task]["prompts"] + HELD_OUT[task]
+        assert sum(weights[task]["layer_weights"]) == pytest.approx(1)
+        assert sum(weights[task]["fusion_weights"]) == pytest.approx(1)
+        assert list(weights[task]["wordings"]) == TABLE[task]["prompts"] + HELD_OUT[task]
 
 
-def test_the_gate_is_kept_for_the_utterance_of_median_length_of_each_task(recipe: Recipe, whole: Path) -> None:
+def test_model_data_and_options_are_recorded(recipe: Recipe, experiment: Path, uninterrupted: Path) -> None:
+    used = read_run(uninterrupted)["decoded_with"]
+    assert (used["file"], used["data_dir"]) == (str(experiment / "valid.loss.ave.pth"), str(recipe.folder / "test"))
+    assert (used["prompts"], used["beam_size"], used["ctc_weight"]) == ("trained", 1, 0.0)
+    assert 0 < read_run(uninterrupted)["trained_parameters"] <= read_run(uninterrupted)["parameters"]
+
+
+def test_the_gate_is_recorded_for_the_utterance_of_median_length_of_each_task(
+    recipe: Recipe, uninterrupted: Path
+) -> None:
     lengths = {key: int(length) for key, length in read_table(recipe.folder / "test/utt2num_samples").items()}
-    text, traces = read_table(whole / "text", allow_empty=True), read_gates(whole / "gate.json")
+    text, traces = read_table(uninterrupted / "text", allow_empty=True), read_gates(uninterrupted / "gate.json")
     assert [trace.task for trace in traces] == list(TABLE)
     for trace in traces:
-        asked = sorted((key for key in lengths if f"_{trace.task}_" in key), key=lambda key: lengths[key])
-        assert trace.utterance == asked[1] and len(asked) == 3
+        keys = sorted((key for key in lengths if f"_{trace.task}_" in key), key=lambda key: lengths[key])
+        assert trace.utterance == keys[1] and len(keys) == 3
         assert (trace.prompt, trace.answer) == (TABLE[trace.task]["prompts"][0], text[trace.utterance])
         assert set(trace.others) == set(TABLE) - {trace.task} and trace.others.popitem()[1] != trace.mean
         assert len(trace.logmel) == lengths[trace.utterance] // 320 + 1  # 20 ms
@@ -108,73 +132,75 @@ def test_the_gate_is_kept_for_the_utterance_of_median_length_of_each_task(recipe
         assert all(0 < low <= high < 1 for low, high in zip(trace.low, trace.high, strict=True))
 
 
-def test_a_model_without_a_gate_has_no_file_of_it(recipe: Recipe) -> None:
+def test_a_model_without_a_gate_has_no_gate_file(recipe: Recipe) -> None:
     out = recipe.decode(recipe.train("ungated", component_gate="none"), recipe.folder / "no_gate")
-    assert set(contents(out)) == FILES - {"gate.json", "speed.json"}
+    assert set(contents(out)) == FILES - {"gate.json"}
 
 
 @pytest.mark.parametrize("size", [1, 16])
-def test_answers_do_not_depend_on_the_batch(recipe: Recipe, experiment: Path, whole: Path, size: int) -> None:
+def test_hypotheses_do_not_depend_on_the_batch(
+    recipe: Recipe, experiment: Path, uninterrupted: Path, size: int
+) -> None:
     out = recipe.decode(experiment, recipe.folder / f"batch{size}", "--batch_size", str(size))
-    for name in ("text", "ctc_text", "selection.json", "gate.json"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
-    rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (out, whole)]
+    for name in ("text", "ctc_text", "run.json", "gate.json"):
+        assert contents(out)[name] == contents(uninterrupted)[name]
+    rows = [map(json.loads, (folder / "label_probs.jsonl").read_text().splitlines()) for folder in (out, uninterrupted)]
     for one, other in zip(*rows, strict=True):
         assert one["id"] == other["id"] and one["probs"] == pytest.approx(other["probs"], abs=1e-5)
 
 
-def test_a_call_that_was_killed_goes_on_to_the_same_end(
-    recipe: Recipe, experiment: Path, whole: Path, batches: list[int], tmp_path: Path
+def test_an_interrupted_call_is_resumed_with_the_same_result(
+    recipe: Recipe, experiment: Path, uninterrupted: Path, batches: list[int], tmp_path: Path
 ) -> None:
-    kill(recipe, experiment, tmp_path / "out", batches)
+    interrupt(recipe, experiment, tmp_path / "out", batches)
     recipe.decode(experiment, tmp_path / "out", "--batch_size", "2")
     assert batches == [2, 2]  # the first of three batches was finished
-    assert contents(tmp_path / "out") == contents(whole)
+    assert contents(tmp_path / "out") == contents(uninterrupted)
 
 
-def test_the_seconds_of_a_call_that_was_killed_count(
+def test_the_seconds_of_an_interrupted_call_count(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path
 ) -> None:
-    kill(recipe, experiment, tmp_path / "out", batches)
-    partial = (tmp_path / "out" / PARTIAL).read_text().splitlines()[:3]  # who makes it, and the first batch
+    interrupt(recipe, experiment, tmp_path / "out", batches)
+    partial = (tmp_path / "out" / PARTIAL).read_text().splitlines()[:3]  # the identity, and the first batch
     slow = [json.dumps({**json.loads(line), "seconds": 1000.0}) for line in partial[1:]]
     (tmp_path / "out" / PARTIAL).write_text("\n".join([partial[0], *slow]) + "\n")
     recipe.decode(experiment, tmp_path / "out", "--batch_size", "2")
-    speed = json.loads((tmp_path / "out/speed.json").read_text())
+    speed = read_run(tmp_path / "out")
     samples = map(int, read_table(recipe.folder / "test/utt2num_samples").values())
     assert speed["audio_seconds"] == pytest.approx(sum(samples) / 16000, abs=0.01)
     assert 2000 < speed["seconds"] < 2100
     assert speed["rtf"] == pytest.approx(speed["seconds"] / speed["audio_seconds"], rel=0.01)
 
 
-def test_the_last_line_tells_the_speed(recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_is_the_speed(recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = recipe.decode(experiment, recipe.folder / "speed")
-    speed = json.loads((out / "speed.json").read_text())
-    said = f"6 answers to {speed['audio_seconds']} s of audio in {speed['seconds']} s, real-time factor {speed['rtf']}"
-    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: {said}"
+    audio, seconds, rtf = (read_run(out)[name] for name in SPEED)
+    line = f"{out}: 6 utterances, {audio} s of audio decoded in {seconds} s, real-time factor {rtf}"
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
-def test_held_out_wordings_take_turns_whatever_the_batch(
+def test_held_out_prompts_rotate_independently_of_the_batch(
     recipe: Recipe, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[tuple[str, str], str | None] = {}
+    prompts: dict[tuple[str, str], str | None] = {}
     original = Speech2Text.example
 
     def example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
-        asked.setdefault((key, task), prompt)  # the gate asks again
+        prompts.setdefault((key, task), prompt)  # trace_gate calls it again
         return original(self, key, speech, task, prompt)
 
     monkeypatch.setattr(Speech2Text, "example", example)
     first, second = HELD_OUT["asr"]
     for size in ("1", "4"):
-        asked.clear()
+        prompts.clear()
         recipe.decode(experiment, tmp_path / size, "--batch_size", size, "--prompts", "held_out")
-        assert [asked[f"test_asr_{turn}", "asr"] for turn in range(3)] == [first, second, first]
-        assert [asked[f"test_ser_{turn}", "ser"] for turn in range(3)] == HELD_OUT["ser"] * 3
+        assert [prompts[f"test_asr_{number}", "asr"] for number in range(3)] == [first, second, first]
+        assert [prompts[f"test_ser_{number}", "ser"] for number in range(3)] == HELD_OUT["ser"] * 3
     assert contents(tmp_path / "1").keys() == contents(tmp_path / "4").keys()
-    asked.clear()
+    prompts.clear()
     recipe.decode(experiment, tmp_path / "trained")
-    assert set(asked.values()) == {None}  # the task's first
+    assert set(prompts.values()) == {None}  # the first prompt of the task
 
 
 @pytest.mark.parametrize(
@@ -189,25 +215,25 @@ def test_held_out_wordings_take_turns_whatever_the_batch(
     ],
     ids=lambda options: options[0],
 )
-def test_another_way_of_asking_starts_anew(
+def test_other_options_start_over(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path, options: list[str]
 ) -> None:
-    kill(recipe, experiment, tmp_path / "out", batches)
+    interrupt(recipe, experiment, tmp_path / "out", batches)
     recipe.decode(experiment, tmp_path / "out", "--batch_size", "2", *options)
     assert batches == [2, 2, 2]
 
 
-def test_another_model_starts_anew(
-    recipe: Recipe, experiment: Path, whole: Path, batches: list[int], tmp_path: Path
+def test_another_model_starts_over(
+    recipe: Recipe, experiment: Path, uninterrupted: Path, batches: list[int], tmp_path: Path
 ) -> None:
-    kill(recipe, experiment, tmp_path / "out", batches)
+    interrupt(recipe, experiment, tmp_path / "out", batches)
     state = torch.load(experiment / "valid.loss.ave.pth")
     torch.save(state, tmp_path / "other.pth")
     recipe.decode(experiment, tmp_path / "out", "--batch_size", "2", "--model_file", str(tmp_path / "other.pth"))
-    assert batches == [2, 2, 2] and contents(tmp_path / "out") == contents(whole)
+    assert batches == [2, 2, 2] and contents(tmp_path / "out") == contents(uninterrupted)
 
 
-def test_options_come_from_a_file_and_the_command_line_wins(
+def test_options_of_the_command_line_override_those_of_a_file(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path
 ) -> None:
     (tmp_path / "base.yaml").write_text("batch_size: 3\n")
@@ -219,7 +245,7 @@ def test_options_come_from_a_file_and_the_command_line_wins(
 
 @pytest.fixture
 def failure(recipe: Recipe, experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Call the command with options that it refuses, and return what it says."""
+    """A function that calls the command with options that it refuses, and returns the error message."""
 
     def refuse(*options: str) -> str:
         with pytest.raises(SystemExit, match="1"):
@@ -236,7 +262,7 @@ def test_an_unknown_option_in_the_file_is_named(failure: Any, tmp_path: Path) ->
     assert "decode.yaml: no such options: beams; --help" in failure("--config", str(tmp_path / "decode.yaml"))
 
 
-def test_what_is_missing_or_wrong_is_named(failure: Any, recipe: Recipe, tmp_path: Path) -> None:
+def test_missing_files_utterances_and_tasks_are_named(failure: Any, recipe: Recipe, tmp_path: Path) -> None:
     assert "absent.pth: no such file; stage 6" in failure("--model_file", str(tmp_path / "absent.pth"))
     assert "wav.scp" in failure("--data_dir", str(tmp_path / "no_dump"))
     for table, problem in (("utt2task", "test_ser_2"), ("utt2num_samples", "test_ser_2")):
@@ -254,14 +280,14 @@ def test_what_is_missing_or_wrong_is_named(failure: Any, recipe: Recipe, tmp_pat
     assert "task 'age' is not in the table of tasks (asr, ser)" in failure("--data_dir", str(dump))
 
 
-def test_a_search_or_wording_that_cannot_be_is_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
+def test_invalid_search_options_and_prompts_are_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
     assert "ctc_weight is 2.0, but must be from 0" in failure("--ctc_weight", "2")
     assert "--prompts is 'new', but must be one of: trained, held_out" in failure("--prompts", "new")
     config = yaml.safe_load((experiment / "config.yaml").read_text())
     del config["tasks"]["ser"]["held_out_prompts"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     message = failure("--train_config", str(tmp_path / "config.yaml"), "--prompts", "held_out")
-    assert "config.yaml: task 'ser' has no held_out_prompts, which --prompts held_out asks for; add" in message
+    assert "config.yaml: task 'ser' has no held_out_prompts, which --prompts held_out needs; add" in message
 
 
 def test_a_checkpoint_of_another_config_is_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stage 3: feature folders that stages 5 and 6 can use."""
+"""Stage 3: feature folders for stages 5 and 6."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import kaldiio
 import pytest
 import yaml
-from tiny import TABLE, answers_for, save_encoder, write_dump
+from tiny import TABLE, make_texts, save_encoder, write_dump
 
 from harmonifuse_espnet.bin.extract_features import main
 from harmonifuse_espnet.data.datadir import read_datadir, read_table
@@ -15,7 +15,7 @@ from harmonifuse_espnet.data.datadir import read_datadir, read_table
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_dump(tmp_path / "raw", answers_for(TABLE, 2, "u"))
+    write_dump(tmp_path / "raw", make_texts(TABLE, 2, "u"))
     return tmp_path
 
 
@@ -37,7 +37,7 @@ def failure(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: object
 
 
 @pytest.mark.parametrize(("feats_type", "width"), [("fbank", 20), ("ssl", 32)])
-def test_a_feature_folder_has_the_dump_s_tables_and_its_own_lengths(
+def test_a_feature_folder_has_the_tables_of_the_dump_and_lengths_in_frames(
     folder: Path, feats_type: str, width: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wavlm = save_encoder(folder / "wavlm")
@@ -54,7 +54,7 @@ def test_a_feature_folder_has_the_dump_s_tables_and_its_own_lengths(
     assert f"{feats_type} features of 4 utterances" in capsys.readouterr().out
 
 
-def test_a_second_call_writes_the_same(folder: Path) -> None:
+def test_a_second_call_keeps_the_features(folder: Path) -> None:
     out = extract(folder, "fbank")
     before = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     stamp = (out / "data/feats.1.ark").stat().st_mtime_ns
@@ -63,7 +63,7 @@ def test_a_second_call_writes_the_same(folder: Path) -> None:
     assert (out / "data/feats.1.ark").stat().st_mtime_ns == stamp
 
 
-def test_wrong_options_and_missing_stages_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_options_and_missing_files_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--config for ssl has [], expected ['frontend_conf', 'layers']" in failure(capsys, folder, "ssl", {})
     assert "--config for fbank has ['mels'], expected ['n_mels']" in failure(capsys, folder, "fbank", {"mels": 3})
     (folder / "raw/wav.scp").unlink()

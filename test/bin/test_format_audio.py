@@ -1,4 +1,4 @@
-"""Claims about stage 2: what comes out, what is refused and how, and that interruptions change nothing."""
+"""Stage 2: formatted audio, resuming, filters, and errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from harmonifuse_espnet.bin.format_audio import format_audio, get_parser, main
+from harmonifuse_espnet.bin.format_audio import get_parser, main
 from harmonifuse_espnet.data import shards
 from harmonifuse_espnet.data.audio import read_audio
 from harmonifuse_espnet.data.datadir import Utterance, read_datadir, read_table, write_datadir
+from harmonifuse_espnet.data.formatting import format_audio
 from harmonifuse_espnet.data.shards import AudioOptions, format_shard, make_shards
 
 OPTIONS = AudioOptions("flac", 16000, 0.1, 30.0)
 
 
 def make_folder(folder: Path, count: int, rate: int = 16000, prefix: str = "u", seconds: float = 0.2) -> Path:
-    """A data folder of noise; utterance k has k more samples than utterance 0."""
+    """Create a data folder of noise; utterance k has k more samples than utterance 0."""
     (folder / "my audio").mkdir(parents=True)
     random = np.random.default_rng(count)
     rows = []
@@ -42,7 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *cmd: str | Path) -> str:
-    """The one line that a command ends with."""
+    """Run the command, which must fail, and return its only line on stderr."""
     with pytest.raises(SystemExit, match="1"):
         main([str(word) for word in cmd])
     lines = capsys.readouterr().err.splitlines()
@@ -50,7 +51,7 @@ def failure(capsys: pytest.CaptureFixture[str], *cmd: str | Path) -> str:
     return lines[0]
 
 
-def test_folders_merge_into_one_that_espnet_reads(
+def test_folders_are_merged_into_one_that_espnet_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,7 +73,7 @@ def test_folders_merge_into_one_that_espnet_reads(
     np.testing.assert_array_equal(samples, soundfile.read("a/my audio/a0001.wav", dtype="float32")[0])
 
 
-def test_flac_wav_and_archives_hold_the_same_samples(tmp_path: Path) -> None:
+def test_flac_wav_and_archives_have_the_same_samples(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "a", 3)
     read = {}
     for audio_format in ("flac", "wav", "kaldi_ark"):
@@ -85,7 +86,7 @@ def test_flac_wav_and_archives_hold_the_same_samples(tmp_path: Path) -> None:
         np.testing.assert_array_equal(flac, ark)
 
 
-def test_originals_of_the_right_rate_stay_where_they_are_and_others_become_flac(tmp_path: Path) -> None:
+def test_originals_of_the_right_rate_are_used_in_place_and_others_become_flac(tmp_path: Path) -> None:
     make_folder(tmp_path / "a", 2, prefix="a")
     make_folder(tmp_path / "b", 2, rate=11025, prefix="b")
     out = tmp_path / "dump"
@@ -96,12 +97,12 @@ def test_originals_of_the_right_rate_stay_where_they_are_and_others_become_flac(
     assert audio["b0001"] == str(out / "data" / "format.1" / "b0001.flac")
     assert read_table(out / "utt2num_samples")["a0001"] == "3201"
     assert not list(out.rglob("a0*"))
-    Path(audio["a0001"]).write_bytes(b"RIFF")  # checked again where it lies
+    Path(audio["a0001"]).write_bytes(b"RIFF")  # originals are checked again
     with pytest.raises(ValueError, match="a0001.*not audio, or damaged"):
         format_audio([tmp_path / "a", tmp_path / "b"], out, options)
 
 
-def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_folder(tmp_path / "a", 130, rate=11025)
     for nj in (1, 2):
         (tmp_path / str(nj)).mkdir()
@@ -110,7 +111,7 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path, monkeypatch: py
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_a_killed_call_is_continued_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_call_is_resumed_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_folder(tmp_path / "a", 450, seconds=2.0)
     command = [
         sys.executable,
@@ -139,7 +140,7 @@ def test_a_killed_call_is_continued_to_the_same_bytes(tmp_path: Path, monkeypatc
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_missing_or_damaged_shards_are_formatted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_folder(tmp_path / "a", 250)
     out = tmp_path / "dump"
     format_audio([source], out, OPTIONS)
@@ -152,12 +153,12 @@ def test_only_what_is_missing_is_done_again(tmp_path: Path, monkeypatch: pytest.
     assert contents(out) == before
     assert {n: (out / f"data/format.{n}").stat().st_ino for n in (1, 3)} == kept
     assert sorted(path.name for path in (out / "data").iterdir()) == ["format.1", "format.2", "format.3"]
-    monkeypatch.setattr("harmonifuse_espnet.bin.format_audio._run_parallel", pytest.fail)
+    monkeypatch.setattr("harmonifuse_espnet.data.formatting._run_parallel", pytest.fail)
     format_audio([source], out, OPTIONS)
     assert contents(out) == before
 
 
-def test_changed_options_and_sources_are_noticed(tmp_path: Path) -> None:
+def test_shards_with_changed_options_or_sources_are_formatted_again(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "a", 3)
     out = tmp_path / "dump"
     format_audio([source], out, OPTIONS)
@@ -170,7 +171,7 @@ def test_changed_options_and_sources_are_noticed(tmp_path: Path) -> None:
     assert json.loads((out / "format.json").read_text())["options"]["sample_rate"] == 8000
 
 
-def test_what_is_dropped_is_reported_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropped_utterances_are_reported_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_folder(tmp_path / "a", 4)
     for k, samples in enumerate((np.ones(800), np.zeros(3200), np.ones(32000))):
         soundfile.write(source / f"my audio/u000{k}.wav", samples.astype(np.int16), 16000)
@@ -184,35 +185,35 @@ def test_what_is_dropped_is_reported_with_the_reason(tmp_path: Path, capsys: pyt
     assert len(read_datadir(tmp_path / "test")) == 4
 
 
-def test_overshoot_of_resampling_is_reported(tmp_path: Path) -> None:
+def test_samples_clamped_after_resampling_are_reported(tmp_path: Path) -> None:
     source = make_folder(tmp_path / "a", 1)
     square = np.where(np.arange(8000) // 20 % 2, 32767, -32768).astype(np.int16)
     soundfile.write(source / "my audio/u0000.wav", square, 8000)
     assert "samples beyond full scale in 1 utterances" in format_audio([source], tmp_path / "dump", OPTIONS)
 
 
-def test_an_id_in_two_folders_names_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_id_in_two_folders_names_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = make_folder(tmp_path / "first", 1), make_folder(tmp_path / "second", 1)
     message = failure(capsys, "--out_dir", tmp_path / "dump", first, second)
     assert f"utterance 'u0000' is in {first} and in {second}" in message
 
 
-def test_a_line_without_a_file_names_utterance_file_and_remedy(
+def test_the_error_for_a_missing_file_has_utterance_file_and_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make_folder(tmp_path / "a", 3)
     gone = source / "my audio/u0001.wav"
     gone.unlink()
     message = failure(capsys, "--out_dir", tmp_path / "dump", source)
-    assert f"1 of 3 utterances have audio that cannot be used: 'u0001': {gone}: no such audio file" in message
+    assert f"1 of 3 utterances have unusable audio: 'u0001': {gone}: no such audio file" in message
     assert "--skip_bad true" in message and not (tmp_path / "dump").exists()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", r"the file is empty \(0 bytes\)"), (b"RIFF", "not audio, or damaged"), (None, "cut short, 1589 samples")],
+    [(b"", r"the file is empty \(0 bytes\)"), (b"RIFF", "not audio, or damaged"), (None, "truncated, 1589 of")],
 )
-def test_unusable_audio_is_an_error_until_it_may_be_skipped(
+def test_unusable_audio_is_an_error_unless_it_may_be_skipped(
     tmp_path: Path, content: bytes | None, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make_folder(tmp_path / "a", 2)
@@ -230,24 +231,28 @@ def test_unusable_audio_is_an_error_until_it_may_be_skipped(
     assert len(read_datadir(tmp_path / "dump")) == 2
 
 
-def test_a_wrong_sampling_rate_shows_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_sampling_rate_has_both_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_folder(tmp_path / "a", 1, rate=8000)
     message = failure(capsys, "--out_dir", tmp_path / "dump", "--expected_sample_rate", "16000", source)
-    assert "'u0000':" in message and "the sampling rate is 8000 Hz where 16000 Hz are expected" in message
+    assert "'u0000':" in message and "sampling rate 8000 Hz, expected 16000 Hz" in message
 
 
-def test_nothing_left_is_an_error_that_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dropping_all_utterances_is_an_error_with_the_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = make_folder(tmp_path / "a", 2)
     message = failure(capsys, "--out_dir", tmp_path / "dump", "--min_duration", "5", source)
-    assert "nothing is left of 2 utterances: 2 shorter than 5 s" in message
+    assert "all 2 utterances are dropped: 2 shorter than 5 s" in message
 
 
-def test_durations_the_wrong_way_round_show_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_minimum_above_the_maximum_duration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, "--out_dir", tmp_path / "d", "--min_duration", "5", "--max_duration", "2", tmp_path)
     assert "--min_duration 5 must be at least 0, and below --max_duration 2" in message
 
 
-def test_a_full_disk_names_the_folder_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_complete_shards_and_the_error_names_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = make_folder(tmp_path / "a", 150)
     rows = ((row.id, row.audio) for row in read_datadir(source))
     first, second = make_shards(rows)
@@ -265,12 +270,12 @@ def test_a_full_disk_names_the_folder_and_loses_nothing(tmp_path: Path, monkeypa
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder of the kernel's takes no files, whoever asks."""
+    """Nobody can create files in /proc."""
     source = make_folder(tmp_path / "a", 1)
     message = failure(capsys, "--out_dir", "/proc/harmonifuse/dump", source)
     assert "/proc/harmonifuse/dump/data: cannot write here" in message
 
 
-def test_help_names_stage_and_defaults() -> None:
+def test_help_has_stage_and_defaults() -> None:
     text = " ".join(get_parser().format_help().split())
     assert "Stage 2" in text and "0 keeps both, for test sets (default: 0.1)" in text

@@ -1,4 +1,4 @@
-"""pack: ESPnet's tools unpack it anywhere, and the config points at the unpacked files."""
+"""Packed models: ESPnet's tools unpack them in any folder, and the paths in the config are those of the files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harmonifuse_espnet import __version__
 from harmonifuse_espnet.bin.pack import main
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A trained recipe folder: a sentencepiece file, a tokenizer's folder, statistics, pictures."""
+    """Write the folder of a trained recipe: sentencepiece model, tokenizer folder, statistics, images."""
     folder = tmp_path / "recipe"
     files = {
         "exp/slm/valid.loss.ave.pth": "weights",
@@ -36,25 +37,34 @@ def write_config(folder: Path, changes: dict[str, object]) -> None:
     config = {
         "tokenizer": "data/token_list/unigram_100/bpe.model",
         "ctc_tokenizer": "data/llm",
-        "feats_stats": str(folder / "exp/stats/train/feats_stats.npz"),  # absolute, as some users configure it
+        "feats_stats": str(folder / "exp/stats/train/feats_stats.npz"),  # absolute paths are allowed
         "decoder_conf": {"config": {"model_type": "qwen2"}},
         "tasks": {"asr": {"answer": "text", "prompts": ["transcribe"]}},
     }
     (folder / "exp/slm/config.yaml").write_text(yaml.safe_dump(config | changes))
 
 
-def pack(*more: str) -> Path:
+def pack(*options: str) -> Path:
     main(
-        ["--train_config", "exp/slm/config.yaml", "--model_file", "exp/slm/valid.loss.ave.pth", "--out", "m.zip", *more]
+        [
+            "--train_config",
+            "exp/slm/config.yaml",
+            "--model_file",
+            "exp/slm/valid.loss.ave.pth",
+            "--out",
+            "m.zip",
+            *options,
+        ]
     )
     return Path("m.zip").resolve()
 
 
-def check_unpacked(names: dict[str, str], home: Path) -> None:
+def check_unpacked(names: dict[str, str], folder: Path) -> None:
+    """Check the unpacked files, and that the paths in the config are in ``folder``."""
     config = yaml.safe_load(Path(names["train_config"]).read_text())
     assert Path(names["model_file"]).read_text() == "weights"
     for key in ("tokenizer", "ctc_tokenizer", "feats_stats"):
-        assert home in Path(config[key]).resolve().parents, key
+        assert folder in Path(config[key]).resolve().parents, key
     assert Path(config["tokenizer"]).read_text() == "pieces"
     assert (Path(config["ctc_tokenizer"]) / "sub" / "merges.txt").read_text() == "a b"
     assert Path(config["feats_stats"]).read_text() == "numbers"
@@ -62,26 +72,28 @@ def check_unpacked(names: dict[str, str], home: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_model_zoo_unpacks_it_in_another_folder(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_espnet_model_zoo_unpacks_it_in_another_folder(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
 
-    packed, home = pack(), tmp_path / "elsewhere"
-    home.mkdir()
-    monkeypatch.chdir(home)
+    packed, folder = pack(), tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     recipe.rename(tmp_path / "moved away")
-    names = ModelDownloader(home / "cache").download_and_unpack(str(tmp_path / "moved away" / packed.name))
-    check_unpacked(names, home)
+    names = ModelDownloader(folder / "cache").download_and_unpack(str(tmp_path / "moved away" / packed.name))
+    check_unpacked(names, folder)
 
 
-def test_the_hub_s_way_of_unpacking_finds_the_files_too(recipe: Path, tmp_path: Path) -> None:
+def test_espnet_model_zoo_finds_the_files_of_a_snapshot_from_the_hub(recipe: Path, tmp_path: Path) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
 
-    home = tmp_path / "snapshot"
-    zipfile.ZipFile(pack()).extractall(home)
-    check_unpacked(ModelDownloader._unpack_cache_dir_for_huggingfase(str(home)), home)
+    folder = tmp_path / "snapshot"
+    zipfile.ZipFile(pack()).extractall(folder)
+    check_unpacked(ModelDownloader._unpack_cache_dir_for_huggingfase(str(folder)), folder)
 
 
-def test_no_path_of_this_machine_is_in_it_for_what_was_packed(recipe: Path) -> None:
+def test_the_archive_has_no_absolute_paths(recipe: Path) -> None:
     with zipfile.ZipFile(pack("--readme", "RESULTS.md")) as archive:
         assert not any(Path(name).is_absolute() or ".." in name for name in archive.namelist())
         assert str(recipe) not in archive.read("exp/slm/config.yaml").decode()
@@ -89,13 +101,39 @@ def test_no_path_of_this_machine_is_in_it_for_what_was_packed(recipe: Path) -> N
         assert archive.read("RESULTS.md").startswith(b"# RESULTS")
 
 
-def test_the_same_archive_for_the_same_content(recipe: Path) -> None:
+@pytest.mark.parametrize(("changes", "version"), [({"format_version": 2}, 2), ({}, 1)])
+def test_the_archive_has_the_versions_of_its_format_and_of_the_package(
+    recipe: Path, changes: dict[str, object], version: int
+) -> None:
+    """Configs older than ``format_version`` have format 1."""
+    write_config(recipe, changes)
+    with zipfile.ZipFile(pack()) as archive:
+        meta = yaml.safe_load(archive.read("meta.yaml"))
+        config = yaml.safe_load(archive.read(meta["yaml_files"]["train_config"]))
+    assert meta["harmonifuse_espnet"] == {"format_version": version, "version": __version__}
+    assert config.get("format_version", 1) == version
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_espnet_s_unpack_returns_the_config_and_the_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    from espnet2.main_funcs.pack_funcs import unpack
+
+    folder = tmp_path / "unpacked"
+    names = unpack(pack(), folder)
+    assert names == {
+        "train_config": str(folder / "exp/slm/config.yaml"),
+        "model_file": str(folder / "exp/slm/valid.loss.ave.pth"),
+    }
+    check_unpacked(names, folder)
+
+
+def test_the_same_content_gives_the_same_archive(recipe: Path) -> None:
     first = pack().read_bytes()
     (recipe / "exp/slm/valid.loss.ave.pth").touch()
     assert pack().read_bytes() == first
 
 
-def test_pretrained_models_are_packed_from_a_folder_and_left_to_the_hub_by_name(recipe: Path) -> None:
+def test_pretrained_models_are_packed_if_they_are_folders_and_kept_as_hub_names(recipe: Path) -> None:
     changes = {
         "frontend_conf": {"model": "data/llm"},
         "decoder_conf": {"model": "Qwen/Qwen2.5-0.5B"},
@@ -119,10 +157,10 @@ def test_pretrained_models_are_packed_from_a_folder_and_left_to_the_hub_by_name(
             "exp/stats/train/feats_stats.npz",
             "feats_stats.npz: no such file or folder, the config's feats_stats; stage 5",
         ),
-        ("images/slm_curves.png", "RESULTS.md: shows images/slm_curves.png, which is not there; stage 8 makes it"),
+        ("images/slm_curves.png", "RESULTS.md: the image images/slm_curves.png does not exist; stage 8 makes it"),
     ],
 )
-def test_what_is_missing_is_named_with_its_stage(
+def test_a_missing_file_is_named_with_its_stage(
     recipe: Path, capsys: pytest.CaptureFixture[str], missing: str, message: str
 ) -> None:
     (recipe / missing).unlink()
@@ -132,7 +170,7 @@ def test_what_is_missing_is_named_with_its_stage(
     assert list(recipe.glob("*.zip")) == []
 
 
-def test_a_full_disk_leaves_the_old_archive_and_no_half_one(
+def test_a_full_disk_leaves_the_old_archive_and_no_partial_one(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (recipe / "m.zip").write_text("old")
@@ -140,7 +178,7 @@ def test_a_full_disk_leaves_the_old_archive_and_no_half_one(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harmonifuse_espnet.bin.pack.shutil.copyfileobj", full)
+    monkeypatch.setattr("harmonifuse_espnet.inference.packing.shutil.copyfileobj", full)
     with pytest.raises(SystemExit, match="1"):
         pack()
     assert "No space left on device" in capsys.readouterr().err
@@ -148,7 +186,7 @@ def test_a_full_disk_leaves_the_old_archive_and_no_half_one(
     assert [path.name for path in recipe.iterdir() if "m.zip" in path.name] == ["m.zip"]
 
 
-def test_other_archives_than_zip_are_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_archive_that_is_not_a_zip_file_is_refused(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         pack("--out", "m.tar.gz")
-    assert "m.tar.gz: the archive must be called *.zip" in capsys.readouterr().err
+    assert "m.tar.gz: the name of the archive must end in .zip" in capsys.readouterr().err

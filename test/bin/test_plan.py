@@ -1,4 +1,4 @@
-"""The plan of a training: from shapes alone, measured where weights and audio are, and what it refuses."""
+"""The plan of a training: estimates from shapes, measured hours, and refusal of a training that does not fit."""
 
 from __future__ import annotations
 
@@ -31,30 +31,36 @@ def plan(recipe: Recipe, capsys: pytest.CaptureFixture[str], *args: Any, **optio
 
 
 def cells(text: str, first: str) -> list[str]:
-    """The row that begins so, without its first column."""
+    """Return the cells of the first row that starts with ``first``, without that column."""
     return next(line[len(first) :].split() for line in text.splitlines() if line.startswith(f"{first} "))
 
 
-def test_the_table_counts_the_model_that_training_builds(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parameters_are_those_of_the_model_that_training_builds(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = plan(recipe, capsys)
     args = HarmoniFuseTask.get_parser().parse_args(command(recipe))
     model = HarmoniFuseTask.build_model(args)
     total = sum(weight.numel() for weight in model.parameters())
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    assert cells(text, "together") == [f"{total:,}", f"{trained:,}"]
+    assert cells(text, "total") == [f"{total:,}", f"{trained:,}"]
     lora = sum(weight.numel() for name, weight in model.named_parameters() if "lora_" in name)
     assert cells(text, "decoder LoRA") == [f"{lora:,}"] * 2 and cells(text, "decoder ")[-1] == "0"
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_no_weights_are_needed(recipe: Recipe, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    bare = Path(save_llm(tmp_path / "llm"))
-    (bare / "model.safetensors").unlink()
-    config = {"decoder_conf": {"model": str(bare), "lora": LORA}}
+def test_the_plan_needs_no_weights_and_measuring_does(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = Path(save_llm(tmp_path / "llm"))
+    (folder / "model.safetensors").unlink()
+    config = {"decoder_conf": {"model": str(folder), "lora": LORA}}
     assert plan(recipe, capsys, config) == plan(recipe, capsys)
     with pytest.raises(SystemExit):
         main(command(recipe, config, steps_measured=1))
-    assert "no file named model.safetensors" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert f"error: decoder_conf: the folder {folder} cannot be loaded (" in message
+    assert "no file named model.safetensors" in message and len(message.splitlines()) == 1
 
 
 def test_steps_by_task_are_those_of_the_iterator(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,8 +71,8 @@ def test_steps_by_task_are_those_of_the_iterator(recipe: Recipe, capsys: pytest.
     assert "each of 12 steps and 4 updates of the weights" in text
 
 
-def test_what_does_not_fit_is_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "together" in plan(recipe, capsys, ngpu=1, device_memory="80GB", use_amp="true")
+def test_a_training_that_does_not_fit_is_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "\ntotal " in plan(recipe, capsys, ngpu=1, device_memory="80GB", use_amp="true")
     with pytest.raises(SystemExit) as error:
         main(command(recipe, ngpu=1, device_memory="500MB"))
     shown = capsys.readouterr()
@@ -74,38 +80,42 @@ def test_what_does_not_fit_is_refused(recipe: Recipe, capsys: pytest.CaptureFixt
     assert "error: the training needs 8" in shown.err and "MB, the memory has 500 MB; the largest part is" in shown.err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
-def test_a_gpu_that_is_not_here_is_asked_for(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "No GPU here: --device_memory, such as 80GB, tells whether this fits" in plan(recipe, capsys, ngpu=2)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_without_a_gpu_its_memory_is_requested(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No GPU on this machine: give --device_memory, such as 80GB" in plan(recipe, capsys, ngpu=2)
 
 
-def test_hours_come_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hours_are_estimated_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(recipe, capsys, steps_measured=2, max_epoch=3)
     assert "Measured here, 2 steps of each task" in text and "max_epoch 3 with validation: about" in text
-    assert [line.split(" ")[0] for line in text.splitlines()].count("asr") == 2  # steps, and their time
-    assert "Loading is left out" not in text
+    assert [line.split(" ")[0] for line in text.splitlines()].count("asr") == 2  # in the tables of steps and of times
+    assert "does not include loading" not in text
     text = plan(recipe, capsys, steps_measured=2, num_workers=1)
-    assert "Loading is left out: 1 workers load 2 batches ahead; --steps_measured several times as many shows" in text
+    assert "The time does not include loading: 1 workers load 2 batches ahead; use a --steps_measured" in text
 
 
-def test_recombined_speech_counts_and_needs_no_times_yet(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recombined_speech_is_longer_and_its_word_boundaries_need_not_exist(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
     longest = cells(plan(recipe, capsys, config), "Memory of")
-    made = plan(recipe, capsys, {**config, "preprocessor_conf": {"recombine": {"asr": 0.5}}})
-    assert longest[8:10] == ["8,000", "samples"] and cells(made, "Memory of")[8:10] == ["12,000", "samples"]
+    recombined = plan(recipe, capsys, {**config, "preprocessor_conf": {"recombine": {"asr": 0.5}}})
+    assert longest[8:10] == ["8,000", "samples"] and cells(recombined, "Memory of")[8:10] == ["12,000", "samples"]
     with pytest.raises(SystemExit):
         main(command(recipe, {**config, "preprocessor_conf": {"recombine": {"asr": 0.5}}}, steps_measured=1))
-    assert "ctm: no times of words" in capsys.readouterr().err
+    assert "ctm: no word boundaries" in capsys.readouterr().err
 
 
-def test_slow_speech_counts(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_memory_is_that_at_the_slowest_speed(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
     longest = cells(plan(recipe, capsys, config), "Memory of")
     slow = plan(recipe, capsys, {**config, "preprocessor_conf": {"speed_perturb": {"ser": [0.5, 1.0]}}})
     assert longest[8:10] == ["8,000", "samples"] and cells(slow, "Memory of")[8:10] == ["16,800", "samples"]
 
 
-def test_a_mixed_batch_may_hold_the_longest_of_every_task(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mixed_batch_can_have_the_longest_utterances_of_every_task(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     (recipe.folder / "mixed.yaml").write_text("base: exp.yaml\ntask_order: mixed\n")
     options = [*command(recipe, task_pattern="{asr: 2, ser: 1}"), "--config", str(recipe.folder / "mixed.yaml")]
     main(options)
@@ -113,13 +123,13 @@ def test_a_mixed_batch_may_hold_the_longest_of_every_task(recipe: Recipe, capsys
     assert cells(text, "Memory of")[5:10] == ["batch:", "3", "utterances,", "8,400", "samples"]
 
 
-def test_a_task_of_weight_0_is_not_planned(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_of_weight_0_is_not_in_the_plan(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(recipe, capsys, task_pattern="{asr: 0, ser: 1}", num_iters_per_epoch=12)
     assert cells(text, "ser") == ["6", "2", "12", "6.00"]
     assert not [line for line in text.splitlines() if line.startswith("asr ")]
 
 
-def test_options_are_those_of_training(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_options_are_those_of_training_and_two_more(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     training = {action.dest for action in HarmoniFuseTask.get_parser()._actions}
     assert {action.dest for action in get_parser()._actions} - training == {"device_memory", "steps_measured"}
     with pytest.raises(SystemExit):

@@ -1,10 +1,13 @@
+"""Stage 1: data folders, names of sets, ids of further tasks, and errors."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.bin.prepare_data import main, rename_sets
+from harmonifuse_espnet.bin.prepare_data import main
+from harmonifuse_espnet.corpora.prepare import rename_sets
 from harmonifuse_espnet.data.datadir import Utterance, read_datadir
 
 
@@ -31,7 +34,7 @@ def test_every_set_gets_a_folder_and_a_line(corpus: Path, tmp_path: Path, capsys
     assert read_datadir(tmp_path / "data/test_crema_d")[0] == Utterance("1005_DFA_ANG_XX", audio, "ang", "1005", "ser")
 
 
-def test_paths_are_absolute_where_the_corpus_is_given_from_here(
+def test_audio_paths_are_absolute_even_if_the_corpus_path_is_relative(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(corpus)
@@ -39,7 +42,7 @@ def test_paths_are_absolute_where_the_corpus_is_given_from_here(
     assert read_datadir(tmp_path / "data/dev")[0].audio == str(corpus / "AudioWAV" / "1007_DFA_ANG_XX.wav")
 
 
-def test_a_second_task_on_the_same_audio_has_ids_of_its_own(corpus: Path, tmp_path: Path) -> None:
+def test_a_second_task_on_the_same_recordings_has_different_ids(corpus: Path, tmp_path: Path) -> None:
     main(["crema_d", str(corpus), str(tmp_path / "ser")])
     main(["crema_d", str(corpus), str(tmp_path / "gender"), "--label", "gender"])
     ser, gender = (read_datadir(tmp_path / name / "test") for name in ("ser", "gender"))
@@ -51,13 +54,13 @@ def test_a_second_task_on_the_same_audio_has_ids_of_its_own(corpus: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["librispeech", "nowhere", "data"], "nowhere: no such corpus folder; expected one that holds LibriSpeech/"),
-        (["iemocap", "nowhere", "data", "--protocol", "espnet"], "IEMOCAP is licensed: ask for it at https://sail"),
+        (["librispeech", "nowhere", "data"], "nowhere: no such corpus folder; expected a folder with LibriSpeech/"),
+        (["iemocap", "nowhere", "data", "--protocol", "espnet"], "IEMOCAP is licensed: request it at https://sail"),
         (["an4", "nowhere", "data"], "Download and unpack http://www.speech.cs.cmu.edu"),
-        (["crema_d", "nowhere", "data"], "Get it with git (and git-lfs) from https://github.com/Cheyney"),
+        (["crema_d", "nowhere", "data"], "Clone it with git (and git-lfs) from https://github.com/Cheyney"),
     ],
 )
-def test_a_missing_corpus_ends_in_one_line(
+def test_the_error_for_a_missing_corpus_is_one_line(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -72,7 +75,7 @@ def test_a_missing_corpus_ends_in_one_line(
     assert not (tmp_path / "data").exists()
 
 
-def test_a_folder_that_cannot_be_written_ends_in_one_line(
+def test_the_error_for_a_folder_that_cannot_be_written_is_one_line(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -81,7 +84,7 @@ def test_a_folder_that_cannot_be_written_ends_in_one_line(
     assert "file/train: cannot write here (Not a directory)" in capsys.readouterr().err
 
 
-def test_unknown_words_are_answered_by_what_is_known(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_corpora_and_options_are_refused(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["timit", "a", "b"], "invalid choice: 'timit'"),
         (["crema_d", str(corpus), "b", "--emotions", "joy"], "invalid choice: 'joy'"),
@@ -92,21 +95,21 @@ def test_unknown_words_are_answered_by_what_is_known(corpus: Path, capsys: pytes
         assert message in capsys.readouterr().err
 
 
-def test_help_names_the_corpora(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_corpora(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     out = capsys.readouterr().out
     assert all(corpus in out for corpus in ("an4", "crema_d", "iemocap", "librispeech"))
 
 
-def test_renaming_is_checked() -> None:
+def test_renaming_of_sets_is_checked() -> None:
     row = Utterance("a", "a.wav", "A", "a", "asr")
     sets = {"train": [row], "test": [row]}
     assert list(rename_sets(sets, ["test=eval"])) == ["train", "eval"]
     for rules, message in (
-        (["dev=eval"], "--set_names dev=eval: the corpus' sets are train, test; expected OLD=NEW"),
-        (["test"], "--set_names test=: the corpus' sets are train, test"),
-        (["test=train"], "two sets would get the same name"),
+        (["dev=eval"], "--set_names dev=eval: the corpus has the sets train, test; expected OLD=NEW"),
+        (["test"], "--set_names test=: the corpus has the sets train, test"),
+        (["test=train"], "two sets would have the same name"),
     ):
         with pytest.raises(ValueError, match=message):
             rename_sets(sets, rules)

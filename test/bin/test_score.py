@@ -1,4 +1,4 @@
-"""score: right numbers from files, and every contradiction between the files named."""
+"""score: scores of a decode folder, and an error for every contradiction between its files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ asr: {answer: text, prompts: [transcribe]}
 ser: {answer: label, labels: {ang: ANGRY, hap: HAPPY, sad: SAD}, prompts: [emotion]}
 """
 REFERENCES = {"a1": ("asr", "GO ON NOW"), "a2": ("asr", "STOP"), "s1": ("ser", "ang"), "s2": ("ser", "sad")}
+DUPLICATE = 2 * '{"id": "s1", "probs": {"ang": 0.7, "hap": 0.2, "sad": 0.1}}\n'
 PROBS = {"s1": {"ang": 0.7, "hap": 0.2, "sad": 0.1}, "s2": {"ang": 0.5, "hap": 0.2, "sad": 0.3}}
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """A test set of two tasks and its decode folder: one word wrong, one answer empty, one emotion wrong."""
+    """A test set of two tasks and its decode folder: a substitution, an empty hypothesis, an incorrect label."""
     data, decode = tmp_path / "dump raw" / "test", tmp_path / "decode" / "test"
     data.mkdir(parents=True)
     decode.mkdir(parents=True)
@@ -44,7 +45,7 @@ def run(data: Path, decode: Path) -> dict:
     return json.loads((decode / "score.json").read_text())
 
 
-def test_scores_of_both_tasks_and_both_kinds_of_answer(
+def test_scores_of_both_tasks_and_both_kinds_of_hypothesis(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = run(*folders)
@@ -60,7 +61,7 @@ def test_scores_of_both_tasks_and_both_kinds_of_answer(
     assert lines[2] == "test  ser (llm)  WA 50.0 %  UA 50.0 %  macro F1 33.3 %  2 utterances"
 
 
-def test_what_each_utterance_adds_to_the_scores(folders: tuple[Path, Path]) -> None:
+def test_each_utterance_has_its_errors_or_its_correct_label(folders: tuple[Path, Path]) -> None:
     run(*folders)
     lines = (folders[1] / "utterances.jsonl").read_text().splitlines()
     assert [tuple(json.loads(line).values()) for line in lines] == [
@@ -71,10 +72,15 @@ def test_what_each_utterance_adds_to_the_scores(folders: tuple[Path, Path]) -> N
         ("s1", "ser", "llm", "ang", True),
         ("s2", "ser", "llm", "sad", False),
     ]
-    assert [list(json.loads(line))[3:] for line in (lines[0], lines[4])] == [["errors", "words"], ["label", "right"]]
+    assert [list(json.loads(line))[3:] for line in (lines[0], lines[4])] == [["errors", "words"], ["label", "correct"]]
 
 
-def test_optional_files_may_be_absent(folders: tuple[Path, Path]) -> None:
+def test_the_sentence_error_rate_is_not_called_like_the_task(folders: tuple[Path, Path]) -> None:
+    scores = run(*folders)["tasks"]["asr"]["scores"]["llm"]
+    assert scores["sentence_error_rate"] == 100.0 and "ser" not in scores
+
+
+def test_optional_files_may_be_missing(folders: tuple[Path, Path]) -> None:
     data, decode = folders
     (decode / "ctc_text").unlink()
     (decode / "label_probs.jsonl").unlink()
@@ -83,7 +89,7 @@ def test_optional_files_may_be_absent(folders: tuple[Path, Path]) -> None:
     assert list(decode.glob(".*")) == []
 
 
-def test_a_tie_between_labels_agrees_with_either(folders: tuple[Path, Path]) -> None:
+def test_with_a_tie_the_hypothesis_may_be_either_label(folders: tuple[Path, Path]) -> None:
     write_probs(folders[1], PROBS | {"s2": {"ang": 0.4, "hap": 0.2, "sad": 0.4}})
     assert run(*folders)["tasks"]["ser"]["scores"]["llm"]["wa"] == 50.0
 
@@ -91,16 +97,17 @@ def test_a_tie_between_labels_agrees_with_either(folders: tuple[Path, Path]) -> 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("text", "a1 GO\na2 STOP\ns1 ang\n", "decode/test/text: 1 of 4 utterances have no answer: s2"),
-        ("text", "a1 X\na2 X\ns1 ang\ns2 ang\nz X\n", "decode/test/text: 1 answers are to .* lacks: z"),
-        ("text", "a1 X\na1 X\n", "decode/test/text:2: 'a1' is there twice"),
+        ("text", "a1 GO\na2 STOP\ns1 ang\n", "decode/test/text: 1 of 4 utterances have no hypothesis: s2"),
+        ("text", "a1 X\na2 X\ns1 ang\ns2 ang\nz X\n", "decode/test/text: 1 of 5 hypotheses have no reference: z"),
+        ("text", "a1 X\na1 X\n", "decode/test/text:2: duplicate key 'a1'"),
         ("text", "a1 X\na2 X\ns1 ang\ns2 joy\n", "label_probs.jsonl:2: the most probable label of 's2' is ang"),
-        ("ctc_text", "a1 GO\n", "ctc_text: 1 of 2 utterances have no answer: a2"),
-        ("ctc_text", "a1 GO\na2 X\ns1 X\n", "ctc_text: 1 answers are to .* lacks: s1"),
+        ("ctc_text", "a1 GO\n", "ctc_text: 1 of 2 utterances have no hypothesis: a2"),
+        ("ctc_text", "a1 GO\na2 X\ns1 X\n", "ctc_text: 1 of 3 hypotheses have no reference: s1"),
         ("label_probs.jsonl", "nonsense\n", "label_probs.jsonl:1: expected .* got 'nonsense'"),
-        ("label_probs.jsonl", '{"id": "a1", "probs": {}}\n', "jsonl:1: 'a1' is no utterance of a label task"),
+        ("label_probs.jsonl", DUPLICATE, "label_probs.jsonl:2: duplicate utterance 's1'"),
+        ("label_probs.jsonl", '{"id": "a1", "probs": {}}\n', "jsonl:1: 'a1' is not an utterance of a task with labels"),
         ("label_probs.jsonl", '{"id": "s1", "probs": {"ang": 1}}\n', "labels ang, its task has ang, hap, sad"),
-        ("label_probs.jsonl", "", "label_probs.jsonl: lacks 2 of 2 utterances, first 's1'"),
+        ("label_probs.jsonl", "", "label_probs.jsonl: 2 of 2 utterances missing, first 's1'"),
     ],
 )
 def test_contradictions_are_named(
@@ -120,10 +127,10 @@ def test_contradictions_are_named(
     [
         ({"ang": 0.5, "hap": 0.2, "sad": 0.2}, "the probabilities of 's1' sum to 0.900000, not to 1"),
         ({"ang": float("nan"), "hap": 0.2, "sad": 0.2}, "the probabilities of 's1' sum to nan"),
-        ({"ang": 0.2, "hap": 0.5, "sad": 0.3}, "the most probable label of 's1' is hap, its answer is 'ang'"),
+        ({"ang": 0.2, "hap": 0.5, "sad": 0.3}, "the most probable label of 's1' is hap, its hypothesis is 'ang'"),
     ],
 )
-def test_probabilities_must_fit_the_answer(
+def test_probabilities_must_fit_the_hypothesis(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str], probs: dict[str, float], message: str
 ) -> None:
     write_probs(folders[1], PROBS | {"s1": probs})
@@ -132,7 +139,7 @@ def test_probabilities_must_fit_the_answer(
     assert message in capsys.readouterr().err
 
 
-def test_unknown_task_and_missing_files_say_what_to_do(
+def test_unknown_tasks_and_missing_files_are_named(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, decode = folders
@@ -143,4 +150,4 @@ def test_unknown_task_and_missing_files_say_what_to_do(
     (decode / "text").unlink()
     with pytest.raises(SystemExit):
         run(data, decode)
-    assert "no such file; stage 7 makes it" in capsys.readouterr().err
+    assert "no such file; run stage 7, which writes it" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Claims about stage 4: what is written, and what is refused."""
+"""Stage 4: the files of the tokenizer, and errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def failure(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> 
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
-def test_it_knows_transcripts_prompts_and_labels(
+def test_it_encodes_transcripts_prompts_and_labels(
     folder: Path, model_type: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(folder, "--vocab_size", "60", "--model_type", model_type)
@@ -63,21 +63,24 @@ def test_it_knows_transcripts_prompts_and_labels(
         assert tokenizer.decode(tokenizer.encode(text)) == text and tokenizer.unk_id not in tokenizer.encode(text)
     assert tokenizer.encode("ANGRY") == [4] and tokenizer.encode("SAD") == [5]
     report = capsys.readouterr().out
-    assert f"{tokenizer.vocab_size} tokens" in report and "(4 answers), 0.00 % unknown" in report
+    assert f"{tokenizer.vocab_size} tokens" in report and "(4 targets), 0.00 % unknown" in report
 
 
-def test_units_of_the_ctc_head_are_of_transcripts_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tokenizer_of_the_ctc_head_is_trained_on_transcripts_only(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train(folder, "--model_type", "char", "--ctc", "true")
     tokens = (folder / "t/tokens.txt").read_text(encoding="utf-8").split()
     assert sorted(tokens[4:]) == sorted({*"▁THEQUICKFOXBROWNANGRY"})
-    assert "(3 answers), 0.00 % unknown" in capsys.readouterr().out
+    assert "(3 targets), 0.00 % unknown" in capsys.readouterr().out
     (folder / "data/text").write_text("b0 ang\n")
     (folder / "data/utt2task").write_text("b0 ser\n")
-    message = failure(capsys, folder, "--ctc", "true")
-    assert "data: no transcripts for --ctc true; leave out --ctc_tokenizer_type" in message
+    for options in ([], ["--llm", "any"]):
+        message = failure(capsys, folder, "--ctc", "true", *options)
+        assert "data: no transcripts for --ctc true; leave out --ctc_tokenizer_type" in message
 
 
-def test_the_model_of_a_training_configuration_gives_its_tokenizer(
+def test_the_tokenizer_of_the_model_in_a_training_configuration_is_saved(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = folder / "train.yaml"
@@ -86,7 +89,7 @@ def test_the_model_of_a_training_configuration_gives_its_tokenizer(
     capsys.readouterr()
     assert (folder / "t/tokenizer_config.json").is_file()
     config.write_text("decoder_conf: {config: {model_type: qwen2}}")
-    assert "train.yaml: its decoder_conf names no 'model' whose" in failure(capsys, folder, "--llm_of", str(config))
+    assert "train.yaml: no 'model' in decoder_conf whose tokenizer" in failure(capsys, folder, "--llm_of", str(config))
 
 
 def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:
@@ -97,32 +100,32 @@ def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "t").iterdir()) == ["bpe.model", "tokens.txt"]
 
 
-def test_labels_alone_need_no_transcripts(folder: Path) -> None:
+def test_a_label_task_needs_no_transcripts(folder: Path) -> None:
     write_datadir(folder / "data", [Utterance("b0", "x.wav", "ang", "s", "ser")])
     train(folder, "--vocab_size", "60")
     assert load_tokenizer(folder / "t").decode([4]) == "ANGRY"
 
 
-def test_the_tokenizer_of_a_language_model_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tokenizer_of_a_language_model_is_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer
 
     llm = save_word_tokenizer(folder / "llm", "ANGRY SAD THE FOX QUICK BROWN")
     train(folder, "--vocab_size", "60")
     train(folder, "--llm", str(llm))
     assert not (folder / "t/bpe.model").exists()
-    kept, original = load_tokenizer(folder / "t"), AutoTokenizer.from_pretrained(llm)
-    assert kept.encode("THE ANGRY FOX") == original.encode("THE ANGRY FOX", add_special_tokens=False)
-    assert kept.vocab_size == len(original) and "0.00 % unknown" in capsys.readouterr().out
+    saved, original = load_tokenizer(folder / "t"), AutoTokenizer.from_pretrained(llm)
+    assert saved.encode("THE ANGRY FOX") == original.encode("THE ANGRY FOX", add_special_tokens=False)
+    assert saved.vocab_size == len(original) and "0.00 % unknown" in capsys.readouterr().out
     train(folder, "--vocab_size", "60")
     assert load_tokenizer(folder / "t").encode("ANGRY") == [4]
 
 
-def test_a_language_model_that_cannot_tell_labels_apart_is_refused(
+def test_a_language_model_with_the_same_tokens_for_two_labels_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     llm = save_word_tokenizer(folder / "llm", "THE FOX")
     message = failure(capsys, folder, "--llm", str(llm))
-    assert "task 'ser': labels 'ang' and 'sad' are the same tokens" in message and not (folder / "t").exists()
+    assert "task 'ser': labels 'ang' and 'sad' have the same tokens" in message and not (folder / "t").exists()
 
 
 def save_word_tokenizer(folder: Path, words: str) -> Path:
@@ -136,7 +139,7 @@ def save_word_tokenizer(folder: Path, words: str) -> Path:
     return folder
 
 
-def test_a_vocabulary_that_is_too_small_shows_both_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_small_vocabulary_has_both_sizes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, folder, "--vocab_size", "10")
     assert (
         "--vocab_size 10 is too small:" in message
@@ -147,7 +150,7 @@ def test_a_vocabulary_that_is_too_small_shows_both_sizes(folder: Path, capsys: p
 def test_an_unknown_label_names_utterance_and_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_datadir(folder / "data", [Utterance("b7", "x.wav", "bored", "s", "ser")])
     message = failure(capsys, folder)
-    assert "utterance 'b7': unknown label 'bored' for task 'ser', which knows ang, sad" in message
+    assert "utterance 'b7': unknown label 'bored' for task 'ser', which has ang, sad" in message
 
 
 def test_a_full_disk_keeps_the_earlier_tokenizer(

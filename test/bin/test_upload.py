@@ -1,4 +1,4 @@
-"""upload: lists without network, uploads what it lists, and says how to log in."""
+"""Upload to the Hugging Face Hub: dry run, model card, and error messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def packed(tmp_path: Path) -> Path:
 
 
 class RecordingApi:
-    """Stands in for the hub: keeps the calls and what the folder held at that moment."""
+    """Stub of the Hub's API that records the calls and the uploaded files."""
 
     calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     files: ClassVar[dict[str, str]] = {}
@@ -54,19 +54,22 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> type[RecordingApi]:
     return RecordingApi
 
 
-def test_dry_run_lists_files_sizes_and_repo_and_touches_no_hub(
+def test_a_dry_run_lists_the_files_and_uploads_nothing(
     packed: Path, hub: type[RecordingApi], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["--packed", str(packed), "--repo", "me/slm", "--dry_run", "true"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "would go to https://huggingface.co/me/slm:"
+    assert lines[0] == "these files would be uploaded to https://huggingface.co/me/slm:"
     assert [line.split()[-1] for line in lines[1:]] == sorted([*FILES, "README.md"])
     assert "         1,234 bytes  exp/slm/model.pth" in lines
     assert hub.calls == []
 
 
-def test_uploads_the_archive_as_it_is_with_a_model_card(packed: Path, hub: type[RecordingApi]) -> None:
+def test_the_files_of_the_archive_and_a_model_card_are_uploaded(
+    packed: Path, hub: type[RecordingApi], capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["--packed", str(packed), "--repo", "me/slm", "--private", "true", "--dataset", "an4", "--dataset", "crema_d"])
+    assert capsys.readouterr().out.endswith("uploaded: https://huggingface.co/me/slm/commit/1\n")
     assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"]
     assert hub.calls[0][1] == {"repo_id": "me/slm", "private": True, "exist_ok": True}
     assert hub.calls[1][1]["repo_id"] == "me/slm"
@@ -75,12 +78,13 @@ def test_uploads_the_archive_as_it_is_with_a_model_card(packed: Path, hub: type[
     card = yaml.safe_load(header)
     assert (card["license"], card["language"], card["datasets"]) == ("cc-by-4.0", "en", ["an4", "crema_d"])
     assert {"espnet", "audio", "speech-language-model", "automatic-speech-recognition"} == set(card["tags"])
+    assert "from harmonifuse_espnet import Speech2Text\n" in body
     assert 'Speech2Text.from_pretrained("me/slm")' in body
     assert 'print(model("speech.wav", task="ser"))' in body
     assert "## Results\n\n### exp/slm\n\n#### WER\n\n|dataset|Err|\n|---|---|\n|test|7.3|\n" in body
 
 
-def test_login_missing_says_how(
+def test_without_a_login_the_message_explains_how_to_log_in(
     packed: Path, hub: type[RecordingApi], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
@@ -95,12 +99,12 @@ def test_login_missing_says_how(
     ("content", "repo", "message"),
     [
         (None, "me/slm", "no such archive; stage 9 (pack) makes it"),
-        (b"no zip", "me/slm", "File is not a zip file; make it again with stage 9"),
-        (b"PK\x05\x06" + bytes(18), "me/slm", "no meta.yaml in it, so it is not a packed model"),
+        (b"no zip", "me/slm", "File is not a zip file; run stage 9 (pack) again"),
+        (b"PK\x05\x06" + bytes(18), "me/slm", "not a packed model, it has no meta.yaml"),
         (b"", "slm", "--repo must be user/name, got 'slm'"),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_invalid_input_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, repo: str, message: str
 ) -> None:
     if content is not None:

@@ -1,4 +1,4 @@
-"""write_results: one file with its pictures beside it, the same bytes again but for the date."""
+"""write_results: one file with figures beside it; a second call gives the same bytes, except for the date."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import write_events
 
 from harmonifuse_espnet.bin.write_results import main
+from harmonifuse_espnet.common.experiment import DecodeDir, read_run, update_run
 from harmonifuse_espnet.evaluation.figures import component_gates, draw, layer_weights
 from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
-from harmonifuse_espnet.evaluation.report import Scored
+from harmonifuse_espnet.evaluation.scores import ScoredSet
 from harmonifuse_espnet.inference.gate_trace import GateTrace
 
 ASR = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
@@ -26,7 +28,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture
 def exp_dir(tmp_path: Path) -> Path:
-    """An experiment of two epochs of 100 steps with everything that training and decoding leave."""
+    """An experiment of two epochs of 100 steps with all files of training, decoding and scoring."""
     exp_dir = tmp_path / "exp" / "slm"
     nan = float("nan")
     train = {
@@ -44,13 +46,13 @@ def exp_dir(tmp_path: Path) -> Path:
         json.dumps({"test_set": "test", "utterances": 3, "tasks": {"asr": asr, "ser": ser}})
     )
     weights = {task: {"layer_weights": [0.1, 0.9], "fusion_weights": [0.5, 0.5]} for task in ("asr", "ser")}
-    (folder / "selection.json").write_text(json.dumps({"parameters": 10, "trained_parameters": 7, "tasks": weights}))
+    update_run(folder, parameters=10, trained_parameters=7, tasks=weights)
     gates = [asdict(GATE), asdict(replace(GATE, task="ser"))]
     (folder / "gate.json").write_text(json.dumps(gates))
     return exp_dir
 
 
-def test_results_and_pictures_are_written_and_linked(
+def test_results_and_figures_are_written_and_linked(
     exp_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "RESULTS.md"
@@ -69,17 +71,17 @@ def test_results_and_pictures_are_written_and_linked(
         assert (exp_dir / "images" / name).read_bytes().startswith(PNG)
 
 
-def test_the_pictures_are_in_tensorboard_once(exp_dir: Path, tmp_path: Path) -> None:
+def test_the_figures_are_in_tensorboard_once(exp_dir: Path, tmp_path: Path) -> None:
     for _ in range(2):
         main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
     captions = re.findall(r"!\[(.+)\]", (tmp_path / "RESULTS.md").read_text())
-    folder = exp_dir / "tensorboard" / "pictures"
+    folder = exp_dir / "tensorboard" / "figures"
     tags = EventAccumulator(str(folder)).Reload().Tags()["images"]
     assert sorted(tags) == sorted(captions) and len(tags) == 4
     assert len(list(folder.iterdir())) == 1
 
 
-def test_the_curves_of_what_it_starts_from_are_shown_too(exp_dir: Path, tmp_path: Path) -> None:
+def test_the_curves_of_pre_training_are_shown_too(exp_dir: Path, tmp_path: Path) -> None:
     encoder = exp_dir.with_name("encoder")
     shutil.copytree(exp_dir / "tensorboard", encoder / "tensorboard")
     (encoder / "checkpoint.pth").touch()
@@ -90,7 +92,7 @@ def test_the_curves_of_what_it_starts_from_are_shown_too(exp_dir: Path, tmp_path
     assert (exp_dir / "images" / other).read_bytes().startswith(PNG)
 
 
-def test_an_experiment_without_tensorboard_or_gate_has_neither(exp_dir: Path, tmp_path: Path) -> None:
+def test_an_experiment_without_tensorboard_or_gate_has_no_such_figures(exp_dir: Path, tmp_path: Path) -> None:
     shutil.rmtree(exp_dir / "tensorboard")
     (exp_dir / "decode_greedy" / "test" / "gate.json").unlink()
     main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
@@ -99,7 +101,7 @@ def test_an_experiment_without_tensorboard_or_gate_has_neither(exp_dir: Path, tm
     assert {path.name for path in (tmp_path / "images").iterdir()} == drawn
 
 
-def test_the_same_bytes_again_but_for_the_date(exp_dir: Path, tmp_path: Path) -> None:
+def test_a_second_call_gives_the_same_bytes_except_for_the_date(exp_dir: Path, tmp_path: Path) -> None:
     runs = []
     for _ in range(2):
         main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
@@ -123,10 +125,10 @@ def test_two_experiments_share_a_file(exp_dir: Path, tmp_path: Path) -> None:
 def test_one_config_for_two_experiments_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--exp_dir", "a", "--exp_dir", "b", "--train_config", "c", "--out", str(tmp_path / "R.md")])
-    assert "2 --train_config expected, or none, got 1" in capsys.readouterr().err
+    assert "expected 2 --train_config or none, got 1" in capsys.readouterr().err
 
 
-def test_folds_share_a_file_with_their_mean_and_each_has_its_pictures(exp_dir: Path, tmp_path: Path) -> None:
+def test_folds_share_a_file_with_their_mean_and_each_has_its_figures(exp_dir: Path, tmp_path: Path) -> None:
     score = (exp_dir / "decode_greedy" / "test" / "score.json").read_text()
     for fold, recall in ((1, 100.0), (2, 50.0)):
         folder = tmp_path / "exp" / f"fold{fold}" / "slm" / "decode_greedy" / "test"
@@ -144,10 +146,10 @@ def test_folds_share_a_file_with_their_mean_and_each_has_its_pictures(exp_dir: P
     assert "images/fold2_slm_confusion_ser_decode_greedy_test.png" in text
 
 
-def test_folds_of_which_none_is_scored_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folds_without_scores_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         main(["--folds", str(tmp_path / "fold*"), "--out", str(tmp_path / "RESULTS.md")])
-    assert "none of the 0 experiments there is scored; run stages 7 and 8" in capsys.readouterr().err
+    assert "none of 0 experiments is scored; run stages 7 and 8" in capsys.readouterr().err
 
 
 def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,38 +159,58 @@ def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "RESULTS.md").exists()
 
 
+def test_files_of_version_0_1_give_the_same_results(exp_dir: Path, tmp_path: Path) -> None:
+    """In version 0.1, weights are in selection.json, the sentence error rate is ser, figures are pictures."""
+
+    def write() -> list[str | bytes]:
+        main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
+        text = re.sub("- date: .*", "", (tmp_path / "RESULTS.md").read_text())
+        return [text, *(path.read_bytes() for path in sorted((tmp_path / "images").iterdir()))]
+
+    new, folder = write(), exp_dir / "decode_greedy" / "test"
+    (folder / "selection.json").write_text(json.dumps(read_run(folder)))
+    (folder / "run.json").unlink()
+    scores = (folder / "score.json").read_text().replace('"sentence_error_rate"', '"ser"')
+    (folder / "score.json").write_text(scores)
+    (exp_dir / "tensorboard" / "figures").rename(exp_dir / "tensorboard" / "pictures")
+    assert write() == new and "- parameters: 10, trained 7\n" in str(new[0])
+    assert {path.name for path in (exp_dir / "tensorboard").iterdir()} == {"train", "valid", "figures"}
+
+
+def scored_set(test_set: str, weights: dict[str, Any], exp_dir: Path = Path("exp")) -> ScoredSet:
+    return ScoredSet(DecodeDir(exp_dir / "decode_x" / test_set), {}, weights)
+
+
 def test_a_task_has_one_row_unless_its_weights_differ_by_test_set() -> None:
-    def scored(test_set: str, weights: list[float]) -> Scored:
-        return Scored("decode", test_set, {}, {"asr": {"layer_weights": weights, "fusion_weights": None}})
+    def scored(test_set: str, weights: list[float]) -> ScoredSet:
+        return scored_set(test_set, {"asr": {"layer_weights": weights, "fusion_weights": None}})
 
     same = layer_weights([scored("dev", [0.2, 0.8]), scored("test", [0.2, 0.8])])
     assert same == {"speech encoder": {"asr": [0.2, 0.8]}}
     other = layer_weights([scored("dev", [0.2, 0.8]), scored("test", [0.5, 0.5])])
     assert other == {"speech encoder": {"asr": [0.2, 0.8], "asr, test": [0.5, 0.5]}}
-    assert layer_weights([Scored("decode", "dev", {}, {})]) == {}
+    assert layer_weights([scored_set("dev", {})]) == {}
 
 
-def test_a_task_has_a_row_for_each_wording_unless_all_weigh_alike() -> None:
+def test_a_task_has_a_row_for_each_prompt_unless_all_have_the_same_weights() -> None:
     def weights(encoder: float, lm: float) -> dict[str, list[float]]:
         return {"layer_weights": [encoder, 1 - encoder], "fusion_weights": [lm, 1 - lm]}
 
     entry = {
         **weights(0.2, 0.3),
-        "wordings": {"WRITE": weights(0.2, 0.3), "HEAR": weights(0.2001, 0.4), "TYPE": weights(0.2, 0.5)},
+        "wordings": {"WRITE": weights(0.2, 0.3), "SPELL": weights(0.2001, 0.4), "TYPE": weights(0.2, 0.5)},
         "held_out": ["TYPE"],
     }
-    assert layer_weights(
-        [Scored("decode", "dev", {}, {"asr": entry}), Scored("decode", "test", {}, {"asr": entry})]
-    ) == {
+    assert layer_weights([scored_set(name, {"asr": entry}) for name in ("dev", "test")]) == {
         "speech encoder": {"asr": [0.2, 0.8]},
-        "language model": {"asr: WRITE": [0.3, 0.7], "asr: HEAR": [0.4, 0.6], "asr: TYPE (held out)": [0.5, 0.5]},
+        "language model": {"asr: WRITE": [0.3, 0.7], "asr: SPELL": [0.4, 0.6], "asr: TYPE (held out)": [0.5, 0.5]},
     }
 
 
-def test_each_task_shows_the_gate_of_the_first_test_set_that_has_it(tmp_path: Path) -> None:
+def test_the_gate_of_a_task_is_that_of_the_first_test_set_with_the_task(tmp_path: Path) -> None:
     sets = {"a": [GATE], "b": [replace(GATE, utterance="later"), replace(GATE, task="ser")], "c": []}
     for name, traces in sets.items():
-        (tmp_path / "decode" / name).mkdir(parents=True)
-        (tmp_path / "decode" / name / "gate.json").write_text(json.dumps([asdict(trace) for trace in traces]))
-    found = component_gates(tmp_path, [Scored("decode", name, {}, {}) for name in [*sets, "d"]])
+        (tmp_path / "decode_x" / name).mkdir(parents=True)
+        (tmp_path / "decode_x" / name / "gate.json").write_text(json.dumps([asdict(trace) for trace in traces]))
+    found = component_gates([scored_set(name, {}, tmp_path) for name in [*sets, "d"]])
     assert [(trace.task, trace.utterance) for trace in found] == [("asr", "a"), ("ser", "a")]

@@ -1,4 +1,4 @@
-"""Configurations with a base: what they come to, how they become options, and what is refused."""
+"""Configurations with a base: merging, parsing as options, and errors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ BASE = "max_epoch: 3\noptim_conf: {lr: 0.1, fused: true}\nspeeds: {asr: [0.9, 1.
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A folder conf/ with a base, and a configuration that builds on it in conf/tuning/."""
+    """A folder conf/ with a base, and in conf/tuning/ a configuration that extends it."""
     (tmp_path / "conf/tuning").mkdir(parents=True)
     (tmp_path / "conf/train.yaml").write_text(BASE)
     (tmp_path / "conf/tuning/low.yaml").write_text("base: ../train.yaml\noptim_conf: {lr: 0.2}\nspeeds: {asr: [1.1]}\n")
     return tmp_path / "conf"
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser()
-    made.add_argument("--config")
-    made.add_argument("--max_epoch", type=int, default=1)
-    made.add_argument("--optim_conf", default={})
-    made.add_argument("--speeds", default={})
-    made.add_argument("--gate", type=lambda word: None if word == "none" else word, default="prompt")
-    return made
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config")
+    parser.add_argument("--max_epoch", type=int, default=1)
+    parser.add_argument("--optim_conf", default={})
+    parser.add_argument("--speeds", default={})
+    parser.add_argument("--gate", type=lambda word: None if word == "none" else word, default="prompt")
+    return parser
 
 
-def test_mappings_merge_and_everything_else_replaces(conf: Path) -> None:
+def test_mappings_are_merged_and_other_values_replaced(conf: Path) -> None:
     expected = {"max_epoch": 3, "optim_conf": {"lr": 0.2, "fused": True}, "speeds": {"asr": [1.1]}}
     assert read_config(conf / "tuning/low.yaml") == expected
     assert merge({"a": {"b": 1}}, {"a": 2}) == {"a": 2} and merge({"a": 2}, {"a": {"b": 1}}) == {"a": {"b": 1}}
@@ -47,7 +47,7 @@ def test_a_base_may_have_a_base(conf: Path) -> None:
     assert read_config(conf / "tuning/lower.yaml") == {**read_config(conf / "tuning/low.yaml"), "max_epoch": 9}
 
 
-def test_a_linked_folder_takes_the_base_beside_the_link(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_of_a_linked_folder_is_looked_up_beside_the_link(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = conf.parent / "other"
     other.mkdir()
     (other / "train.yaml").write_text("max_epoch: 7\n")
@@ -57,22 +57,24 @@ def test_a_linked_folder_takes_the_base_beside_the_link(conf: Path, monkeypatch:
     assert read_config("tuning/low.yaml")["max_epoch"] == read_config("./tuning/../tuning/low.yaml")["max_epoch"] == 7
 
 
-def test_an_empty_configuration_says_nothing(conf: Path) -> None:
+def test_an_empty_configuration_has_no_options(conf: Path) -> None:
     (conf / "train.yaml").write_text("# nothing yet\n")
     assert read_config(conf / "train.yaml") == {}
     assert read_config(conf / "tuning/low.yaml") == {"optim_conf": {"lr": 0.2}, "speeds": {"asr": [1.1]}}
 
 
-def test_what_cannot_be_read_is_named(conf: Path) -> None:
+def test_errors_name_the_configuration(conf: Path) -> None:
     low = conf / "tuning/low.yaml"
     low.write_text("base: ../absent.yaml\n")
-    with pytest.raises(FileNotFoundError, match=r"conf/absent.yaml: no such configuration, which .*low.yaml names as"):
+    with pytest.raises(
+        FileNotFoundError, match=r"conf/absent.yaml: no such configuration, which is the base of .*low.yaml"
+    ):
         read_config(low)
     with pytest.raises(FileNotFoundError, match=r"none.yaml: no such configuration; correct the path"):
         read_config(conf / "none.yaml")
     low.write_text("base: ../train.yaml\n")
     (conf / "train.yaml").write_text("base: tuning/low.yaml\n")
-    with pytest.raises(ValueError, match=r"low.yaml: base goes round in a circle: .*low.yaml -> .*train.yaml -> .*low"):
+    with pytest.raises(ValueError, match=r"low.yaml: circular base: .*low.yaml -> .*train.yaml -> .*low"):
         read_config(low)
     (conf / "train.yaml").write_text("- max_epoch: 3\n")
     with pytest.raises(ValueError, match=r"train.yaml: a configuration must be a mapping of options to values, got \["):
@@ -85,23 +87,23 @@ def test_what_cannot_be_read_is_named(conf: Path) -> None:
         read_config(low)
 
 
-def test_options_go_before_the_configuration_and_that_before_defaults(conf: Path) -> None:
+def test_options_override_the_configuration_and_that_overrides_defaults(conf: Path) -> None:
     low = str(conf / "tuning/low.yaml")
-    args = parse_with_config(parser(), ["--config", low])
+    args = parse_with_config(make_parser(), ["--config", low])
     assert (args.config, args.max_epoch, args.optim_conf, args.gate) == (low, 3, {"lr": 0.2, "fused": True}, "prompt")
-    assert parse_with_config(parser(), ["--max_epoch", "5", f"--config={low}"]).max_epoch == 5
-    assert parse_with_config(parser(), ["--max_epoch", "5"]).config is None
+    assert parse_with_config(make_parser(), ["--max_epoch", "5", f"--config={low}"]).max_epoch == 5
+    assert parse_with_config(make_parser(), ["--max_epoch", "5"]).config is None
     (conf / "tuning/low.yaml").write_text("gate: none\n")
-    assert parse_with_config(parser(), ["--config", low]).gate is None  # as typed on the command line
+    assert parse_with_config(make_parser(), ["--config", low]).gate is None  # parsed as on the command line
 
 
-def test_a_key_that_is_no_option_is_named_with_its_file(conf: Path) -> None:
+def test_an_unknown_key_is_named_with_its_file(conf: Path) -> None:
     (conf / "train.yaml").write_text("max_epochs: 3\n")
     with pytest.raises(ValueError, match=r"tuning/low.yaml: no such options: max_epochs; --help lists"):
-        parse_with_config(parser(), ["--config", str(conf / "tuning/low.yaml")])
+        parse_with_config(make_parser(), ["--config", str(conf / "tuning/low.yaml")])
 
 
-def test_reading_a_configuration_loads_neither_espnet_nor_torch() -> None:
+def test_reading_a_configuration_imports_neither_espnet_nor_torch() -> None:
     command = "import sys, harmonifuse_espnet.common.config; sys.exit({'torch', 'espnet2'} & set(sys.modules) != set())"
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     assert subprocess.run([sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": root}).returncode == 0

@@ -1,3 +1,5 @@
+"""AN4: ids, sets, headerless audio, and errors."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -29,7 +31,7 @@ def corpus(tmp_path: Path) -> Path:
     return root
 
 
-def test_headerless_audio_becomes_flac(corpus: Path, tmp_path: Path) -> None:
+def test_headerless_audio_is_converted_to_flac(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.raw: headerless audio; give --converted_dir"):
         prepare(corpus)
     sets = prepare(corpus, converted_dir=tmp_path / "flac")
@@ -38,7 +40,7 @@ def test_headerless_audio_becomes_flac(corpus: Path, tmp_path: Path) -> None:
     assert sets["test"][1].text == "GO ON"
 
 
-def test_the_first_hundred_by_id_are_development(corpus: Path, tmp_path: Path) -> None:
+def test_the_first_hundred_training_utterances_by_id_are_the_dev_set(corpus: Path, tmp_path: Path) -> None:
     sets = prepare(corpus.parent, converted_dir=tmp_path / "flac")
     assert {name: len(rows) for name, rows in sets.items()} == {"train_nodev": 2, "train_dev": 100, "test": 2}
     assert sets["train_dev"][0].id == "fash-an100-b"
@@ -51,7 +53,9 @@ def test_lists_that_are_not_parallel_are_refused(corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"an4_test\.transcription:1: expected 'WORDS \(an100-fcaw-b\)'"):
         prepare(corpus)
     path.write_text("YES (an100-fcaw-b)\n")
-    with pytest.raises(ValueError, match=r"an4_test\.fileids has 2 lines, .*transcription 1; they must be parallel"):
+    with pytest.raises(
+        ValueError, match=r"an4_test\.fileids has 2 lines, .*transcription has 1; they must be parallel"
+    ):
         prepare(corpus)
 
 
@@ -66,7 +70,7 @@ def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:
         prepare(tmp_path / "nowhere")
 
 
-def test_the_release_has_espnets_ids_and_sets(data_root: Path) -> None:
+def test_ids_and_sets_of_the_release_are_those_of_espnet(data_root: Path) -> None:
     sets = prepare(data_root / "an4")
     assert {name: len(rows) for name, rows in sets.items()} == {"train_nodev": 848, "train_dev": 100, "test": 130}
     audio = str(data_root / "an4/wav/an4_clstk/fash/an251-fash-b.flac")
@@ -77,7 +81,7 @@ def test_the_release_has_espnets_ids_and_sets(data_root: Path) -> None:
     assert (len(train), len(test), train & test) == (74, 10, set())
 
 
-def test_sphere_audio_is_taken_as_it_is(data_root: Path, corpus: Path) -> None:
+def test_sphere_audio_is_used_in_place(data_root: Path, corpus: Path) -> None:
     sphere = data_root / "an4/sph_samples/an251-fash-b.sph"
     files = corpus / "etc/an4_test.fileids"
     files.write_text("an4test_clstk/fash/an251-fash-b")

@@ -1,3 +1,5 @@
+"""CREMA-D: sets by actor, labels, and errors."""
+
 from __future__ import annotations
 
 import logging
@@ -21,7 +23,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_actors_are_split_by_their_order() -> None:
+def test_actors_are_split_in_sorted_order() -> None:
     parts = split_actors({str(actor) for actor in range(1001, 1032)})
     assert sorted(actor for actor in parts if parts[actor] == "test") == [
         "1005",
@@ -41,14 +43,14 @@ def test_label_actor_and_path(corpus: Path) -> None:
     assert sets["test"][0] == Utterance("1005_DFA_ANG_HI", audio, "ang", "1005", "ser")
 
 
-def test_emotions_are_chosen(corpus: Path) -> None:
+def test_emotions_can_be_selected(corpus: Path) -> None:
     sets = prepare(corpus, emotions=["fea"])
     assert [row.id for row in sets["test"]] == ["1005_DFA_FEA_X", "1010_DFA_FEA_X"]
     with pytest.raises(ValueError, match="unknown emotion label 'joy'; CREMA-D has ang, hap, neu, sad, dis, fea"):
         prepare(corpus, emotions=["ang", "joy"])
 
 
-def test_gender_is_another_task_with_the_same_audio(corpus: Path) -> None:
+def test_gender_is_a_second_task_on_the_same_audio(corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"1010_DFA_ANG_HI\.wav: actor 1010 is not in VideoDemographics\.csv"):
         prepare(corpus, label="gender")
     with open(corpus / "VideoDemographics.csv", "a") as file:
@@ -68,26 +70,26 @@ def test_the_silent_clip_is_left_out_and_reported(corpus: Path, caplog: pytest.L
 
 
 @pytest.mark.parametrize("name", ["1001_DFA_JOY_XX", "1001_DFA_ANG_ZZ", "notes"])
-def test_a_name_that_is_no_clips_is_refused(corpus: Path, name: str) -> None:
+def test_an_invalid_file_name_is_refused(corpus: Path, name: str) -> None:
     (corpus / f"AudioWAV/{name}.wav").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=rf"{name}\.wav: not a clip's name \(like 1001_DFA_ANG_XX\)"):
+    with pytest.raises(ValueError, match=rf"{name}\.wav: not a valid name of a clip, such as 1001_DFA_ANG_XX"):
         prepare(corpus)
 
 
 def test_a_clip_in_two_formats_is_refused(corpus: Path) -> None:
     (corpus / "AudioWAV/1001_DFA_ANG_HI.flac").write_bytes(b"fLaC")
-    with pytest.raises(ValueError, match=r"clip '1001_DFA_ANG_HI' is also there as .*\.flac; keep one"):
+    with pytest.raises(ValueError, match=r"duplicate clip '1001_DFA_ANG_HI', also in .*\.flac; remove one"):
         prepare(corpus)
 
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder; expected one that holds AudioWAV/"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder; expected a folder with AudioWAV/"):
         prepare(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"AudioWAV: no \.wav or \.flac clips in it\. Get it with git"):
+    with pytest.raises(FileNotFoundError, match=r"AudioWAV: no \.wav or \.flac clips\. Clone it with git"):
         prepare(tmp_path)
 
 
-def test_the_real_piece_is_split_by_actor(data_root: Path) -> None:
+def test_a_part_of_the_release_is_split_by_actor(data_root: Path) -> None:
     sets = prepare(data_root / "crema_d")
     actors = {name: {row.speaker for row in rows} for name, rows in sets.items()}
     assert {name: (len(sets[name]), len(actors[name])) for name in sets} == {

@@ -1,3 +1,5 @@
+"""IEMOCAP: turns, labels, protocols, transcripts, and errors, on a small release with its irregularities."""
+
 from __future__ import annotations
 
 import logging
@@ -6,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.iemocap import Turn, find_wavs, prepare, read_turns, upper_words
+from harmonifuse_espnet.corpora.iemocap import prepare, upper_words
+from harmonifuse_espnet.corpora.iemocap_release import Turn, find_wavs, read_turns
 from harmonifuse_espnet.data.datadir import Utterance
 
 RATERS = "C-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2; dom  2;\t()\nA-E4:\tval 3; act ; dom  2;\t()\n\n"
@@ -14,7 +17,7 @@ LABELS = ("ang", "exc", "hap", "neu", "sad", "fru", "xxx")
 
 
 def write_dialog(root: Path, dialog: str, newline: str = "\n") -> None:
-    """A dialog of seven turns a voice, with the release's traps."""
+    """Write a dialog of seven turns per speaker, with the irregularities of the release."""
     session = root / f"Session{int(dialog[3:5])}"
     wavs = session / "sentences" / "wav" / dialog
     wavs.mkdir(parents=True)
@@ -52,7 +55,7 @@ def counts(sets: dict[str, list[Utterance]]) -> dict[str, int]:
     return {name: len(rows) for name, rows in sets.items()}
 
 
-def test_who_speaks_comes_from_the_utterance_not_from_the_dialog(corpus: Path) -> None:
+def test_the_speaker_comes_from_the_utterance_and_not_from_the_dialog(corpus: Path) -> None:
     turns = {turn.id: turn for turn in turns_of(corpus)}
     assert len(turns) == 7 * 14
     turn = turns["Ses05M_script01_1b_F003"]
@@ -62,7 +65,7 @@ def test_who_speaks_comes_from_the_utterance_not_from_the_dialog(corpus: Path) -
     }
 
 
-def test_four_classes_merge_excitement_into_happiness(corpus: Path) -> None:
+def test_the_four_classes_merge_excitement_into_happiness(corpus: Path) -> None:
     rows = prepare(corpus.parent, "emobox", fold=1)["test"]
     assert [(row.id[-4:], row.text, row.speaker) for row in rows if row.id[-4] == "M"] == [
         ("M000", "ang", "Ses01M"),
@@ -80,7 +83,7 @@ def test_label_sets(corpus: Path, labels: str, utterances: int) -> None:
     assert len(prepare(corpus, "emobox", fold=3, labels=[labels])["test"]) == utterances
 
 
-def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
+def test_custom_labels_are_renamed_and_merged(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=1, labels=["neu", "hap=joy", "exc=joy"])["test"]
     assert [row.text for row in rows if row.id[-4] == "F"] == ["joy", "joy", "neu"]
     merged = prepare(corpus, "emobox", fold=1, labels=["ang,exc=hap hap", "neu, sad"])
@@ -92,22 +95,22 @@ def test_labels_of_ones_own_are_renamed_and_merged(corpus: Path) -> None:
     [
         (
             ["joy"],
-            "--labels joy: the release has no label 'joy'; it has neu, fru, .* one set: 4, 4_no_exc, 9, all",
+            "--labels joy: the release has no label 'joy'; choose from neu, fru, .* the sets 4, 4_no_exc, 9, all",
         ),
         (["4", "fru"], "--labels 4: the release has no label '4'"),
-        (["ang", "ang=anger"], "--labels ang=anger: 'ang' is there twice, before as 'ang'"),
-        (["ang="], "--labels ang=: expected RELEASED or RELEASED=ANSWER"),
-        (["ang=very-angry"], "the answer one word"),
-        (["exc=hap", "sad"], "--labels exc=hap: 'hap' is itself a label of the release, and left out; add 'hap'"),
-        (["exc=hap", "hap=joy"], "'hap' is itself a label of the release, and taken as 'joy'"),
+        (["ang", "ang=anger"], "--labels ang=anger: duplicate label 'ang', before as 'ang'"),
+        (["ang="], "--labels ang=: expected RELEASED or RELEASED=TARGET"),
+        (["ang=very-angry"], "with one word as target"),
+        (["exc=hap", "sad"], "--labels exc=hap: 'hap' is itself a label of the release, which is not used; add 'hap'"),
+        (["exc=hap", "hap=joy"], "'hap' is itself a label of the release, which is used as 'joy'"),
     ],
 )
-def test_labels_that_make_no_sense_are_refused(corpus: Path, labels: list[str], message: str) -> None:
+def test_invalid_labels_are_refused(corpus: Path, labels: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(corpus, "espnet", labels=labels)
 
 
-def test_words_are_written_as_librispeech_writes_them(corpus: Path) -> None:
+def test_transcripts_are_in_the_format_of_librispeech(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=2, task="asr")["test"]
     assert {(row.text, row.task) for row in rows} == {("EXCUSE ME YES", "asr")}
     assert len(rows) == 14
@@ -115,10 +118,10 @@ def test_words_are_written_as_librispeech_writes_them(corpus: Path) -> None:
     assert {row.text for row in rows} == {"excuse me yes"}
 
 
-def test_words_as_released_lose_their_tags_and_nothing_else(corpus: Path) -> None:
+def test_released_transcripts_lose_only_their_tags(corpus: Path) -> None:
     rows = prepare(corpus, "emobox", fold=2, task="asr", text_case="released")["test"]
     assert {row.text for row in rows} == {"Excuse me. Yes!"}
-    with pytest.raises(ValueError, match="--text_case released goes with --task asr, got --task ser"):
+    with pytest.raises(ValueError, match="--text_case released needs --task asr, got --task ser"):
         prepare(corpus, "emobox", fold=2, text_case="released")
 
 
@@ -157,18 +160,18 @@ def test_protocols_split_by_session_speaker_or_dialog(corpus: Path) -> None:
     assert {row.id[:6] for row in prepare(corpus, "espnet")["dev"]} == {"Ses04M"}
 
 
-def test_the_random_development_set_depends_on_the_seed_alone(corpus: Path) -> None:
+def test_the_random_dev_set_depends_only_on_the_seed(corpus: Path) -> None:
     first, again, other = (prepare(corpus, "superb", fold=1, seed=seed)["dev"] for seed in (0, 0, 1))
     assert first == again != other
 
 
-def test_a_recording_is_for_development_in_one_task_just_if_it_is_in_the_other(corpus: Path) -> None:
+def test_both_tasks_have_the_same_recordings_in_the_dev_set(corpus: Path) -> None:
     ser, asr = (prepare(corpus, "superb", fold=1, task=task) for task in ("ser", "asr"))
     ids = {name: {row.id for row in sets} for name, sets in (("ser", ser["dev"]), ("asr", asr["dev"]))}
     assert ids["ser"] < ids["asr"] and ids["ser"].isdisjoint(row.id for row in asr["train"])
 
 
-def test_custom_sets_take_the_first_rule_that_fits(corpus: Path) -> None:
+def test_custom_sets_use_the_first_matching_rule(corpus: Path) -> None:
     rules = ["voices=^Ses05", "dialogs=impro05", "train=_F"]
     sets = prepare(corpus, "custom", split_rules=rules)
     assert counts(sets) == {"dialogs": 10, "train": 20, "voices": 20}
@@ -180,7 +183,7 @@ def test_custom_sets_take_the_first_rule_that_fits(corpus: Path) -> None:
         ({"protocol": "superb"}, r"protocol superb has folds 1\.\.5, got --fold None"),
         ({"protocol": "loso10", "fold": 11}, r"protocol loso10 has folds 1\.\.10, got --fold 11"),
         ({"protocol": "espnet", "fold": 2}, r"protocol espnet has folds 1\.\.1, got --fold 2"),
-        ({"protocol": "custom"}, "wants --split SET=REGEX"),
+        ({"protocol": "custom"}, "needs --split SET=REGEX"),
         ({"protocol": "custom", "split_rules": ["train"]}, "--split train: expected SET=REGEX"),
         ({"protocol": "custom", "split_rules": ["train=("]}, r"--split train=\(: not a regular expression"),
         ({"protocol": "espnet", "split_rules": ["a=b"]}, "--split goes with --protocol custom, got --protocol espnet"),
@@ -190,7 +193,7 @@ def test_custom_sets_take_the_first_rule_that_fits(corpus: Path) -> None:
         ),
     ],
 )
-def test_bad_options_are_refused(corpus: Path, options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(corpus: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prepare(corpus, **options)  # type: ignore[arg-type]
 
@@ -198,17 +201,19 @@ def test_bad_options_are_refused(corpus: Path, options: dict[str, object], messa
 def test_an_unknown_emotion_label_is_named(corpus: Path) -> None:
     path = corpus / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     path.write_text(path.read_text().replace("\tang\t", "\tjoy\t", 1))
-    with pytest.raises(ValueError, match=r"Ses01F_impro01\.txt:3: unknown emotion label 'joy'; known are neu, fru"):
+    with pytest.raises(
+        ValueError, match=r"Ses01F_impro01\.txt:3: unknown emotion label 'joy'; the release has neu, fru"
+    ):
         prepare(corpus, "espnet")
     path.write_text("[1.0 - 2.0] Ses01F_impro01_F000 ang\n")
     with pytest.raises(ValueError, match=r"Ses01F_impro01\.txt:1: expected '\[start - end\]<TAB>id<TAB>label"):
         prepare(corpus, "espnet")
 
 
-def test_an_evaluation_without_a_wav_names_both(corpus: Path) -> None:
+def test_the_error_for_a_missing_wav_names_the_evaluation(corpus: Path) -> None:
     (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M002.wav").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"impro01_M002\.wav: missing, yet .*Ses01F_impro01\.txt:\d+ evaluates it"
+        FileNotFoundError, match=r"impro01_M002\.wav: missing, but .*Ses01F_impro01\.txt:\d+ evaluates it"
     ):
         prepare(corpus, "espnet")
 
@@ -221,10 +226,10 @@ def test_a_wav_without_an_evaluation_is_left_out_and_reported(corpus: Path, capl
 
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no such corpus folder; .* IEMOCAP is licensed: ask for it"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such corpus folder; .* IEMOCAP is licensed: request it"):
         prepare(tmp_path / "nowhere", "espnet")
-    with pytest.raises(FileNotFoundError, match="none of Session1 to Session5 in it"):
+    with pytest.raises(FileNotFoundError, match="has none of Session1 to Session5"):
         prepare(tmp_path, "espnet")
     (tmp_path / "Session1").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: no \.txt files in it"):
+    with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: has no \.txt files"):
         prepare(tmp_path, "espnet")

@@ -1,4 +1,4 @@
-"""A release of full size, made by tools/make_stand_ins.py, against the numbers of the literature."""
+"""A synthetic release of full size (tools/make_synthetic_data.py), compared with the numbers of the literature."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import soundfile
 from benchmarks.data import time_iemocap
-from make_stand_ins import make_stand_ins
-from stand_ins.sounds import WORDS
+from make_synthetic_data import make_synthetic_data
+from synthetic.sounds import WORDS
 
 from harmonifuse_espnet.bin.prepare_data import main
 from harmonifuse_espnet.corpora.iemocap import prepare
@@ -30,23 +30,23 @@ FOLDS = {  # test session: ang, hap + exc, sad, neu; test, train
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("made")
-    make_stand_ins(folder, ["iemocap"], seconds=(0.1, 0.12))
+    folder = tmp_path_factory.mktemp("synthetic")
+    make_synthetic_data(folder, ["iemocap"], seconds=(0.1, 0.12))
     yield folder / "IEMOCAP_full_release"
     shutil.rmtree(folder)
 
 
 @contextmanager
 def without(path: Path, line: str = "") -> Iterator[None]:
-    """A file without a line, or no file."""
-    whole = path.read_bytes()
+    """Temporarily remove a line from a file, or the file."""
+    content = path.read_bytes()
     if line:
-        path.write_bytes(b"".join(row for row in whole.splitlines(keepends=True) if line.encode() not in row))
-        assert path.stat().st_size < len(whole)
+        path.write_bytes(b"".join(row for row in content.splitlines(keepends=True) if line.encode() not in row))
+        assert path.stat().st_size < len(content)
     else:
         path.unlink()
     yield
-    path.write_bytes(whole)
+    path.write_bytes(content)
 
 
 def test_the_release_passes_its_own_check(release: Path) -> None:
@@ -58,7 +58,9 @@ def test_the_release_passes_its_own_check(release: Path) -> None:
     }  # fmt: skip
 
 
-def test_the_command_takes_seconds(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_takes_less_than_ten_seconds(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = time.monotonic()
     main(
         [
@@ -76,11 +78,11 @@ def test_the_command_takes_seconds(release: Path, tmp_path: Path, capsys: pytest
         ]
     )
     assert time.monotonic() - start < 10
-    joyful = capsys.readouterr().out.splitlines()[0]
-    assert joyful.startswith(f"{tmp_path}/test: ") and joyful.endswith(", joy 278")
+    summary = capsys.readouterr().out.splitlines()[0]
+    assert summary.startswith(f"{tmp_path}/test: ") and summary.endswith(", joy 278")
 
 
-def test_words_of_every_turn_are_written_as_librispeech_writes_them(release: Path) -> None:
+def test_transcripts_of_all_turns_are_in_the_format_of_librispeech(release: Path) -> None:
     rows = [row for rows in prepare(release, "espnet", task="asr").values() for row in rows]
     assert len(rows) == 10039
     assert {word for row in rows for word in row.text.split()} == set(WORDS)
@@ -88,10 +90,10 @@ def test_words_of_every_turn_are_written_as_librispeech_writes_them(release: Pat
 
 def test_a_shell_script_prepares_the_same(release: Path, tmp_path: Path) -> None:
     report = time_iemocap(release.parent, tmp_path)
-    assert report.startswith("IEMOCAP: 5,531 utterances, wav.scp, text, utt2spk the same: ")
+    assert report.startswith("IEMOCAP: 5,531 utterances, identical wav.scp, text, utt2spk: ")
 
 
-def test_its_dialogs_have_the_releases_names_and_two_speakers(release: Path) -> None:
+def test_dialogs_have_the_names_of_the_release_and_two_speakers(release: Path) -> None:
     dialogs = {path.name: path for path in release.glob("Session*/sentences/wav/*")}
     assert len(dialogs) == 151
     assert [len(list(release.glob(f"Session{n}/sentences/wav/*"))) for n in range(1, 6)] == [28, 30, 32, 30, 31]
@@ -101,7 +103,7 @@ def test_its_dialogs_have_the_releases_names_and_two_speakers(release: Path) -> 
         assert {path.stem[-4] for path in folder.glob("[!.]*.wav")} == {"F", "M"}, dialog
 
 
-def test_its_audio_is_read_as_any_wav(release: Path) -> None:
+def test_the_audio_is_16_khz_mono_wav(release: Path) -> None:
     info = soundfile.info(release / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav")
     assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
     assert 0.1 <= info.duration <= 0.12
@@ -125,7 +127,7 @@ def test_superb_draws_about_a_fifth_of_the_training_sessions(release: Path, fold
     assert speakers["test"].isdisjoint(speakers["train"] | speakers["dev"])
 
 
-def test_loso10_leaves_each_speaker_out_once(release: Path) -> None:
+def test_loso10_tests_each_speaker_once(release: Path) -> None:
     tested = []
     for fold in range(1, 11):
         sets = prepare(release, "loso10", fold)
@@ -137,7 +139,7 @@ def test_loso10_leaves_each_speaker_out_once(release: Path) -> None:
     assert len(set(tested)) == 10
 
 
-def test_espnets_split_holds_all_turns_of_the_four_classes(release: Path) -> None:
+def test_espnets_split_has_all_turns_of_the_four_classes(release: Path) -> None:
     sets = prepare(release, "espnet")
     assert len(sets["test"]) == FOLDS[5][4]
     assert sum(map(len, sets.values())) == 5531
@@ -151,33 +153,33 @@ def test_label_sets_have_their_published_sizes(release: Path, labels: str, utter
     assert labels in LABEL_SETS
 
 
-def test_a_lost_evaluation_is_named_with_its_session(release: Path) -> None:
+def test_a_missing_evaluation_is_named_with_its_session(release: Path) -> None:
     turn = prepare(release, "espnet", labels=["ang"])["train"][0].id
     path = release / f"Session{turn[4]}/dialog/EmoEvaluation/{turn.rpartition('_')[0]}.txt"
     message = (
         r"utterances 10038 \(release: 10039\), ang 1102 \(release: 1103\), Session1 ang 228 \(release: 229\); "
-        rf"1 wavs have no evaluation, first {turn}; unpack it again, or pass --check_counts false"
+        rf"1 wavs have no evaluation, first {turn}; unpack it again, or give --check_counts false"
     )
     with without(path, f"\t{turn}\t"), pytest.raises(ValueError, match=message):
         prepare(release, "espnet")
 
 
-def test_a_lost_wav_is_named(release: Path) -> None:
+def test_a_missing_wav_is_named(release: Path) -> None:
     path = release / "Session3/sentences/wav/Ses03M_impro05b/Ses03M_impro05b_F001.wav"
     with (
         without(path),
-        pytest.raises(FileNotFoundError, match=r"Ses03M_impro05b_F001\.wav: missing, yet .*05b\.txt:\d+"),
+        pytest.raises(FileNotFoundError, match=r"Ses03M_impro05b_F001\.wav: missing, but .*05b\.txt:\d+"),
     ):
         prepare(release, "espnet")
 
 
-def test_lost_evaluations_are_noticed_even_when_most_are_lost(release: Path) -> None:
-    """The check looks at the wavs: a release with few evaluations is not a piece of one."""
+def test_missing_evaluations_are_an_error_even_if_most_are_missing(release: Path) -> None:
+    """The automatic check depends on the number of wavs, so a release with few evaluations is checked."""
     folders = [release / f"Session{number}/dialog/EmoEvaluation" for number in (1, 2, 3)]
     for folder in folders:
         folder.rename(folder.with_name("aside"))
         folder.mkdir()
-        (folder / "README.txt").write_text("evaluations to follow\n")
+        (folder / "README.txt").write_text("no evaluations yet\n")
     try:
         with pytest.raises(
             ValueError, match=r"Session3 neu 0 \(release: 320\); \d+ wavs have no evaluation, first Ses01"

@@ -1,10 +1,12 @@
+"""LibriSpeech: sets, transcripts, genders, and errors."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.librispeech import prepare, read_sexes
+from harmonifuse_espnet.corpora.librispeech import prepare, read_genders
 from harmonifuse_espnet.data.datadir import Utterance
 
 SPEAKERS = """; a comment | with | bars | in | it
@@ -39,11 +41,11 @@ def test_sets_ids_texts_and_speakers(corpus: Path) -> None:
     assert sets["dev_mini"][1].text == "YES"
 
 
-def test_the_folder_itself_and_one_subset_do_as_well(corpus: Path) -> None:
+def test_the_corpus_folder_itself_and_single_subsets_can_be_given(corpus: Path) -> None:
     assert prepare(corpus, ["dev-mini"]) == {"dev_mini": prepare(corpus.parent)["dev_mini"]}
 
 
-def test_words_in_lower_case(corpus: Path) -> None:
+def test_transcripts_in_lower_case(corpus: Path) -> None:
     assert [row.text for row in prepare(corpus, ["dev-mini"], text_case="lower")["dev_mini"]] == ["don't go", "yes"]
 
 
@@ -55,50 +57,50 @@ def test_gender_comes_from_the_list_of_speakers(corpus: Path) -> None:
 
 
 def test_a_bar_in_a_name_and_comments_are_read(corpus: Path) -> None:
-    assert read_sexes(corpus / "SPEAKERS.TXT") == {"14": "female", "60": "male"}
+    assert read_genders(corpus / "SPEAKERS.TXT") == {"14": "female", "60": "male"}
 
 
-def test_a_transcript_without_audio_names_both(corpus: Path) -> None:
+def test_the_error_for_missing_audio_names_the_transcript(corpus: Path) -> None:
     (corpus / "dev-mini/7/121/7-121-0001.flac").unlink()
-    with pytest.raises(FileNotFoundError, match=r"7-121-0001\.flac: missing, yet .*7-121\.trans\.txt:2 transcribes it"):
+    with pytest.raises(FileNotFoundError, match=r"7-121-0001\.flac: missing, but .*7-121\.trans\.txt:2 transcribes it"):
         prepare(corpus)
 
 
 def test_audio_without_a_transcript_is_named(corpus: Path) -> None:
     (corpus / "dev-mini/7/121/7-121-0002.flac").write_bytes(b"fLaC")
-    with pytest.raises(ValueError, match=r"7-121-0002\.flac: no transcript \(1 such in .*dev-mini\)"):
+    with pytest.raises(ValueError, match=r"7-121-0002\.flac: no transcript \(1 such files in .*dev-mini\)"):
         prepare(corpus)
 
 
-def test_a_chapter_without_its_transcripts_is_noticed(corpus: Path) -> None:
+def test_a_chapter_without_transcripts_is_an_error(corpus: Path) -> None:
     (corpus / "train-mini/14/121/14-121.trans.txt").unlink()
-    with pytest.raises(ValueError, match=r"14-121-0000\.flac: no transcript \(2 such in .*train-mini\)"):
+    with pytest.raises(ValueError, match=r"14-121-0000\.flac: no transcript \(2 such files in .*train-mini\)"):
         prepare(corpus)
 
 
-def test_how_many_chapters_are_read_at_a_time_changes_nothing(corpus: Path) -> None:
+def test_the_result_does_not_depend_on_the_number_of_threads(corpus: Path) -> None:
     assert prepare(corpus, nj=1) == prepare(corpus, nj=16)
-    with pytest.raises(ValueError, match="--nj 0: at least one chapter"):
+    with pytest.raises(ValueError, match="--nj must be at least 1, got 0"):
         prepare(corpus, nj=0)
 
 
-def test_a_bad_line_is_named(corpus: Path) -> None:
+def test_an_invalid_line_is_named(corpus: Path) -> None:
     (corpus / "dev-mini/7/121/7-121.trans.txt").write_text("7-121-0000 A\n7-121-0001\n")
     with pytest.raises(ValueError, match=r"7-121\.trans\.txt:2: expected '7-121-<nnnn> TEXT', got '7-121-0001'"):
         prepare(corpus)
 
 
 def test_a_missing_subset_or_corpus_is_named(corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"test-clean: no .* has dev-mini, train-mini\. Download .*openslr"):
+    with pytest.raises(FileNotFoundError, match=r"test-clean: has no .* has dev-mini, train-mini\. Download .*openslr"):
         prepare(corpus, ["test-clean"])
-    with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder; expected one that holds LibriSpeech/"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder; expected a folder with LibriSpeech/"):
         prepare(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty: no <subset>/<reader>/<chapter>/\*\.trans\.txt in it"):
+    with pytest.raises(FileNotFoundError, match=r"empty: has no <subset>/<reader>/<chapter>/\*\.trans\.txt"):
         prepare(tmp_path / "empty")
 
 
-def test_a_piece_of_a_release_subset_is_taken_only_when_asked(corpus: Path) -> None:
+def test_a_part_of_a_release_subset_is_refused_unless_counts_are_not_checked(corpus: Path) -> None:
     (corpus / "dev-mini").rename(corpus / "dev-clean")
     with pytest.raises(ValueError, match="dev-clean: 2 utterances, the release has 2703"):
         prepare(corpus)
@@ -110,4 +112,4 @@ def test_real_speech(data_root: Path) -> None:
     assert (len(rows), len({row.id.split("-")[0] for row in rows})) == (84, 12)
     assert all(set(row.text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") for row in rows)
     assert all(Path(row.audio).is_file() for row in rows)
-    assert len(read_sexes(data_root / "mini_librispeech/LibriSpeech/SPEAKERS.TXT")) > 2000
+    assert len(read_genders(data_root / "mini_librispeech/LibriSpeech/SPEAKERS.TXT")) > 2000

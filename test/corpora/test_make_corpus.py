@@ -1,4 +1,4 @@
-"""The mini recipe's corpus, made at the smallest size by the recipe's own script."""
+"""The corpus of the mini recipe, created at the smallest size by the recipe's script."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "corpus"
-    made = make(folder)
-    assert made.returncode == 0, made.stderr
-    assert "75/75 folders" in made.stdout
+    folder = tmp_path_factory.mktemp("corpus") / "corpus"
+    done = make(folder)
+    assert done.returncode == 0, done.stderr
+    assert "75/75 folders" in done.stdout
     return folder
 
 
-def test_it_is_read_as_the_releases_are(corpus: Path) -> None:
+def test_it_is_read_like_the_releases(corpus: Path) -> None:
     read = librispeech.prepare(corpus)
     assert {name: len(rows) for name, rows in read.items()} == {"dev_mini": 3, "test_mini": 4, "train_mini": 40}
     acted = iemocap.prepare(corpus, "custom", split_rules=RULES)
@@ -48,23 +48,23 @@ def test_it_is_read_as_the_releases_are(corpus: Path) -> None:
         assert {row.text for row in rows} == {"ang", "hap", "neu", "sad"}
 
 
-def test_gender_is_known_of_every_reader(corpus: Path) -> None:
+def test_every_reader_has_a_gender(corpus: Path) -> None:
     rows = librispeech.prepare(corpus, ["test-mini"], label="gender")["test_mini"]
     assert [row.text for row in rows] == ["male", "female", "male", "female"]
 
 
-def test_words_are_independent_of_the_emotion_and_unseen_in_other_sets(corpus: Path) -> None:
+def test_sentences_are_independent_of_the_emotion_and_not_in_other_sets(corpus: Path) -> None:
     labels = {
         row.id: row.text for rows in iemocap.prepare(corpus, "custom", split_rules=RULES).values() for row in rows
     }
     words = iemocap.prepare(corpus, "custom", split_rules=RULES, task="asr", labels=["4"])
-    said: dict[str, set[str]] = {}
+    sentences_of: dict[str, set[str]] = {}
     for name, rows in words.items():
-        said[name] = {row.text for row in rows}
-        for sentence in said[name]:
-            answers = [labels[row.id] for row in rows if row.text == sentence]
-            assert sorted(answers) == ["ang", "hap", "neu", "sad"]
-    sets = [*said.values(), *({row.text for row in rows} for rows in librispeech.prepare(corpus).values())]
+        sentences_of[name] = {row.text for row in rows}
+        for sentence in sentences_of[name]:
+            emotions = [labels[row.id] for row in rows if row.text == sentence]
+            assert sorted(emotions) == ["ang", "hap", "neu", "sad"]
+    sets = [*sentences_of.values(), *({row.text for row in rows} for rows in librispeech.prepare(corpus).values())]
     read = [{sentence.upper().rstrip(".") for sentence in sentences} for sentences in sets]
     assert sum(map(len, read)) == len(set().union(*read))
 
@@ -80,7 +80,7 @@ def test_test_voices_are_in_no_training_set(corpus: Path) -> None:
     assert {"f4", "m2"} < voices["test-mini"]  # and these two act in the fifth session
 
 
-def test_the_layout_has_the_releases_traps(corpus: Path) -> None:
+def test_the_layout_has_the_irregularities_of_the_release(corpus: Path) -> None:
     root = corpus / "IEMOCAP_full_release"
     dialogs = {path.name for path in root.glob("Session*/sentences/wav/*")}
     assert {"Ses03M_impro05a", "Ses03M_impro08b", "Ses05M_script01_1b"} < dialogs
@@ -99,27 +99,30 @@ def test_audio_is_sixteen_kilohertz_mono_of_one_to_four_seconds(corpus: Path) ->
         assert 0.6 < info.duration < 4.0
 
 
-def test_what_is_missing_is_made_again_with_the_same_samples(corpus: Path, tmp_path: Path) -> None:
+def test_missing_folders_are_created_again_with_the_same_samples(corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "corpus"
     shutil.copytree(corpus, folder)
     chapter = sorted(folder.glob("LibriSpeech/test-mini/*/*"))[0]
-    chapter.rename(chapter.with_name(f".{chapter.name}.unfinished"))  # as a process leaves it that was killed
+    chapter.rename(chapter.with_name(f".{chapter.name}.unfinished"))  # as an interrupted process leaves it
     shutil.rmtree(folder / "IEMOCAP_full_release/Session3/sentences/wav/Ses03M_impro05b")
-    made = make(folder, "--nj", "1")
-    assert "75 folders, 2 to make" in made.stdout
-    assert digests(folder) == digests(corpus)  # though eSpeak NG seeds itself with the time
-    assert "75 folders, 0 to make" in make(folder).stdout
+    done = make(folder, "--nj", "1")
+    assert "75 folders, 2 to create" in done.stdout
+    assert digests(folder) == digests(corpus)  # although eSpeak NG's default seed is the time
+    assert "75 folders, 0 to create" in make(folder).stdout
 
 
 def test_another_seed_needs_another_folder(corpus: Path) -> None:
-    made = make(corpus, "--seed", "1")
-    assert made.returncode == 1
-    assert made.stderr.startswith("error: ")
-    assert "corpus.json: made with {'seed': 0, 'scale': 0.01}, asked for {'seed': 1, 'scale': 0.01}" in made.stderr
+    done = make(corpus, "--seed", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert (
+        "corpus.json: created with {'seed': 0, 'scale': 0.01}, but called with {'seed': 1, 'scale': 0.01}"
+        in done.stderr
+    )
 
 
 def test_bad_options_and_folders_are_refused(tmp_path: Path) -> None:
     assert "--nj 0 --scale 0.01: both must be positive" in make(tmp_path, "--nj", "0").stderr
     (tmp_path / "file").write_text("")
-    made = make(tmp_path / "file" / "corpus")
-    assert (made.returncode, "Not a directory" in made.stderr, "Traceback" in made.stderr) == (1, True, False)
+    done = make(tmp_path / "file" / "corpus")
+    assert (done.returncode, "Not a directory" in done.stderr, "Traceback" in done.stderr) == (1, True, False)

@@ -1,4 +1,4 @@
-"""Where words part: on made sounds whose words are known, and literal files."""
+"""Word boundaries of synthetic audio whose words are known, and literal ctm files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from harmonifuse_espnet.data.alignment import Heard, Word, aligned_words, format_ctm, level, read_ctm, refine_boundaries
+from harmonifuse_espnet.data.alignment import (
+    AlignmentState,
+    Word,
+    aligned_words,
+    format_ctm,
+    read_ctm,
+    refine_boundaries,
+    sound_level,
+)
 from harmonifuse_espnet.inference.ctc_alignment import ctc_word_spans, word_tokens
 
 LENGTHS = {"TEN": 0.5, "A": 0.2, "STOP": 0.4}  # seconds
-CLOSURE = 0.15  # seconds after which the sound of STOP may pause
+CLOSURE = 0.15  # seconds into STOP, where it may have a stop closure
 
 
-def say(words: list[str], seed: int = 0) -> tuple[NDArray[np.float32], list[float]]:
-    """Noise for each word, softer towards its ends, every third time with a pause within STOP; and when words part."""
+def synthesize(words: list[str], seed: int = 0) -> tuple[NDArray[np.float32], list[float]]:
+    """Return noise for each word, softer at its ends, and the boundaries; every third time, STOP has a closure."""
     random, pieces = np.random.default_rng(seed), [np.zeros(1600)]
     for word in words:
         count = round(LENGTHS[word] * 16000)
@@ -29,68 +37,76 @@ def say(words: list[str], seed: int = 0) -> tuple[NDArray[np.float32], list[floa
     return np.concatenate([*pieces, np.zeros(1600)]).astype(np.float32), ends[1:-1].tolist()
 
 
-def hear(words: list[str], seed: int = 0) -> tuple[Heard, list[float]]:
-    """As CTC would hear it: one peak a word, early in it, before a closure."""
-    samples, ends = say(words, seed)
+def state_of(words: list[str], seed: int = 0) -> tuple[AlignmentState, list[float]]:
+    """Return the state for peaks like CTC's, early in each word and before a closure, and the true boundaries."""
+    samples, ends = synthesize(words, seed)
     starts = [0.1, *ends]
-    return Heard.of(words, [(start + 0.06, start + 0.1) for start in starts], samples), ends
+    return AlignmentState.from_peaks(words, [(start + 0.06, start + 0.1) for start in starts], samples), ends
 
 
-def test_the_best_path_goes_through_the_transcript_alone() -> None:
+def test_the_best_path_is_restricted_to_the_transcript() -> None:
     log_probs = torch.full((8, 5), 0.01)
-    for frame, index in enumerate([0, 4, 4, 0, 2, 3, 3, 0]):  # 3 is likelier than 1 at the end, but not in the text
+    for frame, index in enumerate([0, 4, 4, 0, 2, 3, 3, 0]):  # 3 is more likely than 1 at the end, but not in the text
         log_probs[frame, index] = 1.0
     log_probs[6, 1] = 0.5
     assert ctc_word_spans(log_probs.log_softmax(-1), [[3], [1, 0]]) == [(1, 2), (4, 6)]
 
 
-def test_a_repeated_token_needs_a_blank_between() -> None:
+def test_a_repeated_token_needs_a_ctc_blank_between() -> None:
     log_probs = torch.zeros(3, 3).log_softmax(-1)
     assert ctc_word_spans(log_probs, [[1], [1]]) == [(0, 0), (2, 2)]
     with pytest.raises(ValueError, match="2 frames for 3 that CTC needs"):
         ctc_word_spans(log_probs[:2], [[1], [1]])
 
 
-def test_words_have_the_tokens_that_they_have_in_their_text() -> None:
-    tokens = {"": [], "TEN": [1], "TEN A": [1, 2, 3], "TEN A STOP": [1, 2, 3, 4]}  # a blank may be a word's first token
+def test_words_have_the_tokens_of_the_encoded_text() -> None:
+    tokens = {
+        "": [],
+        "TEN": [1],
+        "TEN A": [1, 2, 3],
+        "TEN A STOP": [1, 2, 3, 4],
+    }  # a space may be the first token of a word
     assert word_tokens(["TEN", "A", "STOP"], tokens.__getitem__) == [[1], [2, 3], [4]]
 
 
-def test_the_level_is_0_in_silence_and_1_where_it_is_loud() -> None:
+def test_the_sound_level_is_0_in_silence_and_1_where_it_is_loud() -> None:
     samples = np.concatenate([np.zeros(8000), np.full(8000, 0.5)]).astype(np.float32)
-    levels = level(samples)
+    levels = sound_level(samples)
     assert len(levels) == 100 and (levels[:48] == 0).all() and (levels[52:] > 0.98).all()
-    assert not level(np.zeros(1600, np.float32)).any()
+    assert not sound_level(np.zeros(1600, np.float32)).any()
 
 
-def test_what_words_usually_take_tells_their_ends_from_closures_within() -> None:
+def test_usual_durations_distinguish_word_boundaries_from_closures_within_words() -> None:
     texts = [["TEN", "STOP", "A", "TEN"], ["A", "TEN", "STOP", "TEN"], ["TEN", "STOP", "STOP", "A"], ["A", "A", "TEN"]]
-    heard, ends = zip(*[hear(text * 2, seed) for seed, text in enumerate(texts * 6)], strict=True)
-    softest = np.concatenate([one.parts * 0.01 - np.array(end) for one, end in zip(heard, ends, strict=True)])
-    assert np.abs(softest).max() > 0.15  # a closure is as silent as a word's end
-    refine_boundaries(heard)
-    apart = np.concatenate([one.parts * 0.01 - np.array(end) for one, end in zip(heard, ends, strict=True)])
-    assert np.abs(apart).max() < 0.05
-    words = aligned_words(heard[0])
+    states, ends = zip(*[state_of(text * 2, seed) for seed, text in enumerate(texts * 6)], strict=True)
+
+    def errors() -> NDArray[np.float64]:
+        differences = [one.boundaries * 0.01 - np.array(end) for one, end in zip(states, ends, strict=True)]
+        return np.abs(np.concatenate(differences))
+
+    assert errors().max() > 0.15  # a closure is as silent as the end of a word
+    refine_boundaries(states)
+    assert errors().max() < 0.05
+    words = aligned_words(states[0])
     assert [word.text for word in words] == texts[0] * 2 and words[0].start == 0
     assert [word.end for word in words[:-1]] == [word.start for word in words[1:]]
-    assert words[-1].end == pytest.approx(len(heard[0].level) / 100)
+    assert words[-1].end == pytest.approx(len(states[0].levels) / 100)
 
 
-def test_one_word_is_the_whole_utterance() -> None:
-    heard, _ = hear(["TEN"])
-    refine_boundaries([heard])
-    assert aligned_words(heard) == [Word("TEN", 0.0, pytest.approx(0.7))]
+def test_a_single_word_is_the_whole_utterance() -> None:
+    state, _ = state_of(["TEN"])
+    refine_boundaries([state])
+    assert aligned_words(state) == [Word("TEN", 0.0, pytest.approx(0.7))]
 
 
-def test_words_that_have_no_time_are_none() -> None:
-    samples, _ = say(["A"])
-    heard = Heard.of(["A"] * 9, [(0.2, 0.2)] * 9, samples)
-    refine_boundaries([heard])
-    assert aligned_words(heard) == []
+def test_an_utterance_too_short_for_its_words_has_no_alignment() -> None:
+    samples, _ = synthesize(["A"])
+    state = AlignmentState.from_peaks(["A"] * 9, [(0.2, 0.2)] * 9, samples)
+    refine_boundaries([state])
+    assert aligned_words(state) == []
 
 
-def test_a_ctm_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_reading_a_ctm_restores_what_was_written(tmp_path: Path) -> None:
     words = {"utt1": [Word("ONE", 0.0, 0.31), Word("TWO", 0.31, 0.8)], "utt2": [Word("ONE", 0.0, 1.2)]}
     (tmp_path / "ctm").write_text(format_ctm(words))
     assert read_ctm(tmp_path / "ctm") == words

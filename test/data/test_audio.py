@@ -1,4 +1,4 @@
-"""Claims about reading, resampling and encoding audio."""
+"""Reading, resampling and encoding audio."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from harmonifuse_espnet.data.audio import ark_entry, encode, file_of, read_audio, resample, to_16_bit
+from harmonifuse_espnet.data.audio import ark_entry, audio_file, encode_audio, read_audio, resample, to_16_bit
 
 
 def tone(hertz: float, rate: int, seconds: float, level: float = 0.5) -> NDArray[np.float32]:
@@ -35,17 +35,17 @@ def test_a_tone_keeps_its_pitch_level_and_duration(rate: int) -> None:
     assert np.abs(output[1000:-1000]).max() == pytest.approx(0.5, abs=0.005)
 
 
-def test_equal_rates_change_nothing() -> None:
+def test_equal_rates_return_the_samples() -> None:
     samples = tone(440, 16000, 0.1)
     assert resample(samples, 16000, 16000) is samples
 
 
 @pytest.mark.parametrize("audio_format", ["flac", "wav"])
-def test_16_bit_samples_survive_reading_and_writing(
+def test_writing_and_reading_restores_16_bit_samples(
     tmp_path: Path, noise: NDArray[np.int16], audio_format: str
 ) -> None:
-    path = tmp_path / f"with a blank.{audio_format}"
-    path.write_bytes(encode(noise, 8000, audio_format))
+    path = tmp_path / f"with a space.{audio_format}"
+    path.write_bytes(encode_audio(noise, 8000, audio_format))
     samples, rate = read_audio(str(path))
     assert rate == 8000 and samples.dtype == np.float32
     written, clamped = to_16_bit(samples)
@@ -53,20 +53,20 @@ def test_16_bit_samples_survive_reading_and_writing(
     np.testing.assert_array_equal(written, noise)
 
 
-def test_archive_entries_survive_and_are_what_kaldiio_reads(tmp_path: Path, noise: NDArray[np.int16]) -> None:
+def test_archive_entries_are_restored_and_readable_by_kaldiio(tmp_path: Path, noise: NDArray[np.int16]) -> None:
     first, first_offset = ark_entry("utt-ä", noise[:100], 16000)
     second, second_offset = ark_entry("b", noise, 16000)
-    ark = tmp_path / "with a blank.ark"
+    ark = tmp_path / "with a space.ark"
     ark.write_bytes(first + second)
     for location, expected in ((f"{ark}:{first_offset}", noise[:100]), (f"{ark}:{len(first) + second_offset}", noise)):
         samples, rate = read_audio(location)
         assert rate == 16000
         np.testing.assert_array_equal(to_16_bit(samples)[0], expected)
-        assert file_of(location) == ark
+        assert audio_file(location) == ark
     assert list(kaldiio.load_ark(str(ark)))[1][0] == "b"
 
 
-def test_kaldis_own_wav_archives_are_read_at_the_same_scale(tmp_path: Path, noise: NDArray[np.int16]) -> None:
+def test_kaldi_archives_of_wav_are_read_at_the_same_scale(tmp_path: Path, noise: NDArray[np.int16]) -> None:
     kaldiio.save_ark(str(tmp_path / "a.ark"), {"a": (16000, noise)}, scp=str(tmp_path / "a.scp"))
     location = (tmp_path / "a.scp").read_text().split(maxsplit=1)[1].strip()
     samples, rate = read_audio(location)
@@ -97,7 +97,7 @@ def test_audio_without_samples_is_an_error(tmp_path: Path) -> None:
         read_audio(str(tmp_path / "a.wav"))
 
 
-def test_text_is_no_audio(tmp_path: Path) -> None:
+def test_a_text_file_is_not_audio(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("hello")
     with pytest.raises(ValueError, match=r"a\.wav: not audio, or damaged"):
         read_audio(str(tmp_path / "a.wav"))
@@ -108,57 +108,57 @@ def test_a_truncated_file_is_an_error(tmp_path: Path, noise: NDArray[np.int16], 
     path = tmp_path / f"a.{kind}"
     soundfile.write(path, noise, 16000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"a\.{kind}: (cut short, \d+ samples are left of \d+|not audio, or damaged)"):
+    with pytest.raises(ValueError, match=rf"a\.{kind}: (truncated, \d+ of \d+ samples|not audio, or damaged)"):
         read_audio(str(path))
 
 
 def test_a_truncated_sphere_file_is_an_error(tmp_path: Path) -> None:
-    """libsndfile itself believes the file's length and says nothing."""
+    """libsndfile itself uses the length of the file without an error."""
     fields = "sample_count -i 400\nsample_n_bytes -i 2\nchannel_count -i 1\nsample_byte_format -s2 01\n"
     fields += "sample_rate -i 16000\nsample_coding -s3 pcm\nend_head\n"
     header = ("NIST_1A\n   1024\n" + fields).encode().ljust(1024)
     (tmp_path / "a.sph").write_bytes(header + bytes(800))
     assert len(read_audio(str(tmp_path / "a.sph"))[0]) == 400
     (tmp_path / "a.sph").write_bytes(header + bytes(600))
-    with pytest.raises(ValueError, match=r"a\.sph: cut short, 300 samples are left of 400"):
+    with pytest.raises(ValueError, match=r"a\.sph: truncated, 300 of 400 samples"):
         read_audio(str(tmp_path / "a.sph"))
 
 
-def test_a_streamed_wav_whose_header_gives_no_length_is_whole(tmp_path: Path, noise: NDArray[np.int16]) -> None:
-    data = bytearray(encode(noise, 16000, "wav"))
+def test_a_streamed_wav_without_a_length_in_its_header_is_read(tmp_path: Path, noise: NDArray[np.int16]) -> None:
+    data = bytearray(encode_audio(noise, 16000, "wav"))
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     assert bytes(data[36:40]) == b"data"
     (tmp_path / "a.wav").write_bytes(data)
     assert len(read_audio(str(tmp_path / "a.wav"))[0]) == len(noise)
 
 
-def test_a_flac_whose_header_gives_no_length_is_named(tmp_path: Path, noise: NDArray[np.int16]) -> None:
-    data = bytearray(encode(noise, 16000, "flac"))
+def test_a_flac_without_a_length_in_its_header_is_an_error(tmp_path: Path, noise: NDArray[np.int16]) -> None:
+    data = bytearray(encode_audio(noise, 16000, "flac"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(data)
-    with pytest.raises(ValueError, match=r"a\.flac: the header gives no length; write the file anew"):
+    with pytest.raises(ValueError, match=r"a\.flac: the header has no length; rewrite the file"):
         read_audio(str(tmp_path / "a.flac"))
 
 
 def test_several_channels_are_an_error(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.ones((100, 2), np.int16), 16000)
-    with pytest.raises(ValueError, match=r"a\.wav: 2 channels where one is needed"):
+    with pytest.raises(ValueError, match=r"a\.wav: 2 channels, expected 1"):
         read_audio(str(tmp_path / "a.wav"))
 
 
-def test_a_matrix_in_an_archive_is_no_audio(tmp_path: Path) -> None:
+def test_a_matrix_in_an_archive_is_not_audio(tmp_path: Path) -> None:
     kaldiio.save_ark(str(tmp_path / "a.ark"), {"a": np.ones((3, 2), np.float32)})
-    with pytest.raises(ValueError, match="holds a matrix here, not audio"):
+    with pytest.raises(ValueError, match="this entry of the archive is a matrix, not audio"):
         read_audio(f"{tmp_path / 'a.ark'}:2")
 
 
-def test_an_offset_outside_the_archive_is_named(tmp_path: Path, noise: NDArray[np.int16]) -> None:
+def test_a_wrong_offset_in_an_archive_is_named(tmp_path: Path, noise: NDArray[np.int16]) -> None:
     (tmp_path / "a.ark").write_bytes(ark_entry("a", noise, 16000)[0])
-    with pytest.raises(ValueError, match=r"a\.ark:7: no audio entry of a Kaldi archive"):
+    with pytest.raises(ValueError, match=r"a\.ark:7: not an audio entry of a Kaldi archive"):
         read_audio(f"{tmp_path / 'a.ark'}:7")
 
 
-def test_an_unknown_format_names_the_known_ones(noise: NDArray[np.int16]) -> None:
-    with pytest.raises(ValueError, match="unknown audio format 'mp3'; known are flac, wav"):
-        encode(noise, 16000, "mp3")
+def test_an_unknown_format_is_an_error_with_the_known_ones(noise: NDArray[np.int16]) -> None:
+    with pytest.raises(ValueError, match="unknown audio format 'mp3'; choose from flac, wav"):
+        encode_audio(noise, 16000, "mp3")

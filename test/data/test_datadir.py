@@ -1,3 +1,5 @@
+"""Kaldi data folders: writing, reading, and what is refused."""
+
 from __future__ import annotations
 
 import os
@@ -25,7 +27,7 @@ def test_the_five_files_are_sorted_by_code_point(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_reading_restores_what_was_written(tmp_path: Path) -> None:
     foreign = replace(B1, id="é-1", text="ÇA VA\u2028BIEN \u00a0!")
     write_datadir(tmp_path, [B1, foreign, A2])
     assert read_datadir(tmp_path) == [A2, B1, foreign]
@@ -34,16 +36,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"id": "a-2"}, "utterance 'a-2' is there twice: /a/2.wav and /audio of b/1.wav"),
-        ({"id": "b 1"}, "id 'b 1' of 'b 1' is empty or has a blank"),
-        ({"id": "b/1"}, "has a blank or a slash"),
+        ({"id": "a-2"}, "duplicate utterance id 'a-2': /a/2.wav and /audio of b/1.wav"),
+        ({"id": "b 1"}, "id 'b 1' of 'b 1' is empty or contains a space"),
+        ({"id": "b/1"}, "contains a space or a slash"),
         ({"speaker": ""}, "speaker '' of 'b-1' is empty"),
         ({"text": " "}, "text ' ' of 'b-1' is empty"),
         ({"text": "A\nB"}, "does not fit on one line"),
         ({"task": "a sr"}, "task 'a sr' of 'b-1'"),
     ],
 )
-def test_rows_that_no_table_can_carry_are_refused(tmp_path: Path, bad: dict[str, str], message: str) -> None:
+def test_values_that_are_invalid_in_a_table_are_refused(tmp_path: Path, bad: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_datadir(tmp_path / "set", [A2, replace(B1, **bad)])
     assert not (tmp_path / "set").exists()
@@ -60,7 +62,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_datadir(tmp_path / "file" / "set", [A2])
 
 
-def test_a_full_disk_leaves_the_old_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_folder_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_datadir(tmp_path, [A2])
     write_bytes = Path.write_bytes
 
@@ -81,16 +83,16 @@ def test_a_full_disk_leaves_the_old_folder_whole(tmp_path: Path, monkeypatch: py
     [
         ("a 1\nb\n", r"text:2: expected 'key value', got 'b'"),
         ("a 1\n\n", r"text:2: expected 'key value', got ''"),
-        ("a 1\nb 2\na 3\n", r"text:3: 'a' is there twice"),
+        ("a 1\nb 2\na 3\n", r"text:3: duplicate key 'a'"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "text").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_table(tmp_path / "text")
 
 
-def test_a_table_may_have_tabs_crlf_and_no_last_newline(tmp_path: Path) -> None:
+def test_a_table_may_have_tabs_crlf_and_no_final_newline(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"a\tONE  TWO\r\nb  THREE")
     assert read_table(tmp_path / "text") == {"a": "ONE  TWO", "b": "THREE"}
 
@@ -105,18 +107,16 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     write_datadir(tmp_path, [A2])
     (tmp_path / "text").unlink()
     (tmp_path / "utt2task").unlink()
-    with pytest.raises(
-        FileNotFoundError, match="not a complete data folder, it lacks text, utt2task; prepare it again"
-    ):
+    with pytest.raises(FileNotFoundError, match="incomplete data folder, text, utt2task missing; prepare it again"):
         read_datadir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"lacks feats\.scp, text, utt2task"):
+    with pytest.raises(FileNotFoundError, match=r"feats\.scp, text, utt2task missing"):
         read_datadir(tmp_path, audio="feats.scp")
 
 
-def test_different_ids_are_named(tmp_path: Path) -> None:
+def test_missing_utterances_are_named(tmp_path: Path) -> None:
     write_datadir(tmp_path, [A2, B1])
     (tmp_path / "text").write_text("a-2 YES\n")
-    with pytest.raises(ValueError, match=r"text: lacks 1 of 2 utterances, first 'b-1', which wav\.scp has"):
+    with pytest.raises(ValueError, match=r"text: 1 of 2 utterances missing, first 'b-1', which is in wav\.scp"):
         read_datadir(tmp_path)
 
 
@@ -125,5 +125,5 @@ def test_a_corpus_folder_is_made_absolute_and_keeps_its_links(tmp_path: Path, mo
     (tmp_path / "link").symlink_to("real")
     monkeypatch.chdir(tmp_path / "real")
     assert corpus_root("../link", "x", "y") == tmp_path / "link"
-    with pytest.raises(FileNotFoundError, match=r"/nowhere: no such corpus folder; expected one that holds x\. y"):
+    with pytest.raises(FileNotFoundError, match=r"/nowhere: no such corpus folder; expected a folder with x\. y"):
         corpus_root("/nowhere", "x", "y")

@@ -1,4 +1,4 @@
-"""Claims about tokenizers: nothing is lost, labels are one token, and both kinds behave alike."""
+"""Tokenizers: decoding restores the text, labels are one token, and both kinds behave alike."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_label_is_one_token_with_a_fixed_id(tmp_path: Path, model_type: str) -
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
-def test_a_label_in_a_transcript_keeps_its_blanks_and_leaves_longer_words_alone(
+def test_a_label_in_a_transcript_keeps_its_spaces_and_does_not_match_in_longer_words(
     tmp_path: Path, model_type: str
 ) -> None:
     tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t", model_type))
@@ -68,7 +68,7 @@ def test_a_label_in_a_transcript_keeps_its_blanks_and_leaves_longer_words_alone(
     assert 4 in tokenizer.encode("AN ANGRY MAN") and 4 not in tokenizer.encode("HANGRY")
 
 
-def test_training_is_repeatable() -> None:
+def test_training_is_reproducible() -> None:
     assert train_sentencepiece(TEXTS, LABELS, 60, "unigram") == train_sentencepiece(TEXTS, LABELS, 60, "unigram")
 
 
@@ -79,9 +79,9 @@ def test_a_small_corpus_gives_a_small_vocabulary(tmp_path: Path, model_type: str
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
-def test_the_smallest_vocabulary_that_is_asked_for_works(model_type: str) -> None:
+def test_the_smallest_vocabulary_in_the_error_works(model_type: str) -> None:
     with pytest.raises(
-        ValueError, match=r"--vocab_size 5 is too small: \d+ characters, a blank, 4 labels .* need (\d+)"
+        ValueError, match=r"--vocab_size 5 is too small: \d+ characters, a space, 4 labels .* need (\d+)"
     ) as e:
         train_sentencepiece(TEXTS, LABELS, 5, model_type)
     needed = int(str(e.value).split("need ")[1].split(";")[0])
@@ -94,31 +94,32 @@ def test_text_is_not_normalised(tmp_path: Path) -> None:
     check_round_trip(load_tokenizer(tmp_path), texts)
 
 
-def test_a_long_text_is_not_left_out(tmp_path: Path) -> None:
+def test_long_texts_are_used_in_training(tmp_path: Path) -> None:
     (tmp_path / "bpe.model").write_bytes(train_sentencepiece(["A B", "C D " * 3000], [], 60, "unigram"))
     assert 0 not in load_tokenizer(tmp_path).encode("C D")
 
 
 def test_a_reserved_character_is_named() -> None:
-    with pytest.raises(ValueError, match="'A\u2581B' has the character '\u2581': it stands for a blank"):
+    with pytest.raises(ValueError, match="'A\u2581B' has the character '\u2581': it stands for a space"):
         train_sentencepiece(["A\u2581B"], [], 60, "unigram")
 
 
-def test_a_text_that_changes_is_named(tmp_path: Path) -> None:
+def test_a_text_changed_by_the_tokenizer_is_named(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t"))
-    with pytest.raises(ValueError, match="the tokenizer turns '5 MEN' into"):
+    with pytest.raises(ValueError, match="the tokenizer changes '5 MEN' to"):
         check_round_trip(tokenizer, ["5 MEN"])
 
 
-def test_labels_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
+def test_labels_with_the_same_tokens_are_named(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(save_sentencepiece(tmp_path / "t"))
     table = {"count": {"answer": "label", "labels": {"x": "5", "y": "6"}, "prompts": ["HOW MANY"]}}
     with pytest.raises(
-        ValueError, match=r"task 'count': labels 'x' and 'y' are the same tokens \[.*\]; reword|in .*; reword"
+        ValueError,
+        match=r"task 'count': labels 'x' and 'y' have the same tokens \[.*\] in .*; change the text of one of them",
     ):
         check_labels(tokenizer, build_tasks(table))
     empty = {"count": {"answer": "label", "labels": {"x": "", "y": "ONE"}, "prompts": ["HOW MANY"]}}
-    with pytest.raises(ValueError, match=r"task 'count': label 'x' \(''\) has no tokens in .*; reword it"):
+    with pytest.raises(ValueError, match=r"task 'count': label 'x' \(''\) has no tokens in .*; change its text"):
         check_labels(tokenizer, build_tasks(empty))
 
 
@@ -129,21 +130,21 @@ def test_a_model_file_loads_like_its_folder(tmp_path: Path) -> None:
     assert isinstance(by_file, SentencePieceTokenizer) and len(by_file) == by_file.vocab_size
 
 
-def test_without_bos_and_pad_eos_serves(tmp_path: Path) -> None:
+def test_eos_replaces_missing_bos_and_pad(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(save_with_eos(tmp_path / "t"))
     assert isinstance(tokenizer, HuggingFaceTokenizer)
     assert tokenizer.bos_id == tokenizer.pad_id == tokenizer.eos_id == 0 and tokenizer.vocab_size == 257
-    whole = load_tokenizer(save_hugging_face(tmp_path / "w", bos_token="<s>", eos_token="</s>", pad_token="<pad>"))
-    assert (whole.bos_id, whole.eos_id, whole.pad_id) == (0, 1, 2)
+    complete = load_tokenizer(save_hugging_face(tmp_path / "c", bos_token="<s>", eos_token="</s>", pad_token="<pad>"))
+    assert (complete.bos_id, complete.eos_id, complete.pad_id) == (0, 1, 2)
 
 
 def test_a_tokenizer_without_eos_is_refused(tmp_path: Path) -> None:
     folder = save_hugging_face(tmp_path / "t", bos_token="<s>")
-    with pytest.raises(ValueError, match="has no eos token, which ends every answer"):
+    with pytest.raises(ValueError, match="has no eos token, which ends every target"):
         load_tokenizer(folder)
 
 
-def test_nothing_where_the_tokenizer_should_be_names_the_stage(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_tokenizer_names_the_stage(tmp_path: Path) -> None:
     for path in (tmp_path / "gone", tmp_path / "gone.model", tmp_path):
         with pytest.raises(FileNotFoundError, match=rf"{path}.*train_tokenizer \(stage 4\) makes it"):
             load_tokenizer(path)
@@ -151,13 +152,13 @@ def test_nothing_where_the_tokenizer_should_be_names_the_stage(tmp_path: Path) -
         load_tokenizer("data/token_list/unigram_100")
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bpe.model").write_bytes(b"hello")
     with pytest.raises(ValueError, match=r"bpe\.model: not a sentencepiece model"):
         load_tokenizer(tmp_path)
 
 
-def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_name_that_is_not_on_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
     def refuse(name: str) -> None:
@@ -165,7 +166,7 @@ def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(
-        OSError, match=r"nobody/nothing: neither a tokenizer's folder nor one of the Hugging Face hub"
+        OSError, match=r"nobody/nothing: neither a folder with a tokenizer nor a name on the Hugging Face Hub"
     ) as e:
         load_tokenizer("nobody/nothing")
     assert "\n" not in str(e.value)

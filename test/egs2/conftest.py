@@ -1,4 +1,4 @@
-"""A copy of a recipe whose shell is real and whose Python records."""
+"""A copy of a recipe with its real shell scripts and a Python that records its calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ for name in ${SETS}; do mkdir -p "$2/$name"; echo "utt audio" >"$2/$name/wav.scp
 
 
 class Recipe:
-    """A recipe's folder, run by a recording Python."""
+    """A copy of a recipe's folder, run with the recording Python; its local/data.sh only creates empty sets."""
 
     def __init__(self, name: str, folder: Path) -> None:
         shutil.copytree(ROOT / "egs2" / "TEMPLATE", folder / "egs2" / "TEMPLATE", symlinks=True)
@@ -47,7 +47,7 @@ class Recipe:
         self.sets = SETS[name]
 
     def run(self, *options: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run run.sh with slm.sh's tokenizer, whatever the recipe's; standard error is part of standard output."""
+        """Run run.sh with the default tokenizer of slm.sh; standard error is part of standard output."""
         environment = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "OMP_NUM_THREADS")}
         environment |= {"RECORD": str(self.record), "PYTHON": str(self.python), "SETS": self.sets} | variables
         tokenizer = ["--tokenizer_type", "unigram", "--vocab_size", "100", "--ctc_tokenizer_type", ""]
@@ -70,11 +70,11 @@ class Recipe:
 
 @pytest.fixture
 def mini(tmp_path: Path) -> Recipe:
-    """The mini recipe, at a path with blanks and a quote."""
+    """The mini recipe, at a path with spaces and a quote."""
     return Recipe("mini", tmp_path / "it's a path")
 
 
 @pytest.fixture
 def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Recipe:
-    """The recipe that a test is parametrized with."""
+    """The recipe that a test is parametrized with, by name."""
     return Recipe(request.param, tmp_path)

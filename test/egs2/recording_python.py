@@ -1,4 +1,4 @@
-"""A Python that records: it writes its arguments down, makes what the real command would leave behind, and ends.
+"""A Python that records its arguments and creates the files that the real command would create.
 
 ``RECORD`` is the file for the arguments, one JSON list a line; ``FAIL`` names a command that ends with status 3.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 OUTPUTS = {
     "prepare_data": [],
+    "download": [],
     "format_audio": ["wav.scp", "text", "utt2task"],
     "extract_features": ["feats.scp", "text", "utt2task"],
     "collect_stats": ["speech_shape", "text_shape", "feats_stats.npz"],
@@ -19,12 +20,12 @@ OUTPUTS = {
 
 
 def value(arguments: list[str], option: str) -> str:
-    """What follows an option."""
+    """The value of an option."""
     return arguments[arguments.index(option) + 1]
 
 
 def outputs(command: str, arguments: list[str]) -> list[Path]:
-    """The files that a command of harmonifuse_espnet.bin makes."""
+    """The files that a command of harmonifuse_espnet.bin creates."""
     if command == "train_tokenizer":
         names = ["tokenizer_config.json"] if "--llm" in arguments else ["tokens.txt", "bpe.model"]
         return [Path(value(arguments, "--out_dir")) / name for name in names]
@@ -41,7 +42,7 @@ def outputs(command: str, arguments: list[str]) -> list[Path]:
 
 
 def main() -> None:
-    """Record, fail where told to, make the outputs."""
+    """Record the arguments, fail if requested, create the outputs."""
     arguments = sys.argv[1:]
     module = next(word for word in arguments if word.startswith("harmonifuse_espnet.bin."))
     command = module.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Every committed training configuration is built, on the meta device; variants differ in what they say alone."""
+"""Every committed training configuration builds, on the meta device; a variant differs only in the options it lists."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ CONFIGS = [*sorted(EGS2.glob("*/slm1/conf/train*.yaml")), *TUNING]
 
 
 def listed(config: Path) -> dict[str, Any]:
-    """What a variant's own file says."""
+    """The options in a variant's own file."""
     own = yaml.safe_load(config.read_text(encoding="utf-8"))
     assert own.pop("base") == "../train.yaml"
     return own
 
 
 def name_of(config: Path) -> str:
-    """What a test's parameter is called."""
+    """The name of a test's parameter."""
     return str(config.relative_to(EGS2))
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub as it is seen offline, with nothing but configurations in its cache."""
+    """The Hugging Face Hub offline, with only configurations in its cache."""
     write_hub_cache(tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 def parse(config: Path, folder: Path) -> argparse.Namespace:
-    """The options of training with a configuration, on a small tokenizer."""
+    """The options of training with a configuration and a small tokenizer."""
     tasks = next(parent / "tasks.yaml" for parent in config.parents if (parent / "tasks.yaml").is_file())
     tokenizer = write_tokenizer(folder / "ctc", load_tasks(tasks))
     options = ["--config", str(config), "--tasks", str(tasks), "--output_dir", str(folder), "--ngpu", "0"]
@@ -52,20 +52,18 @@ def parse(config: Path, folder: Path) -> argparse.Namespace:
 
 
 def differences(one: argparse.Namespace, other: argparse.Namespace) -> set[str]:
-    """Names of the options that differ."""
+    """The names of the options that differ."""
     return {name for name, value in vars(one).items() if vars(other)[name] != value} - {"config"}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=name_of)
 @pytest.mark.usefixtures("hub")
-def test_a_committed_configuration_is_built_and_its_models_have_the_published_sizes(
-    config: Path, tmp_path: Path
-) -> None:
+def test_a_committed_configuration_builds_and_its_models_have_the_published_sizes(config: Path, tmp_path: Path) -> None:
     args = parse(config, tmp_path)
     with torch.device("meta"):
         model = HarmoniFuseTask.build_model(args)
     real = [weight.numel() for weight in model.parameters() if not weight.is_meta]
-    assert sum(real) <= 1024  # Hugging Face makes WavLM's mask vector on the CPU whatever it is told
+    assert sum(real) <= 1024  # Hugging Face creates WavLM's mask vector on the CPU in any case
     for part, conf in (("frontend", args.frontend_conf), ("decoder", args.decoder_conf)):
         weights = dict(getattr(model, part).named_parameters())
         count = sum(weight.numel() for name, weight in weights.items() if "lora_" not in name)
@@ -76,20 +74,20 @@ def test_a_committed_configuration_is_built_and_its_models_have_the_published_si
             assert trained == {name for name in weights if "lora_" in name}
 
 
-def test_the_large_configurations_are_among_them() -> None:
+def test_the_large_configurations_are_included() -> None:
     assert {config.parts[-4] for config in CONFIGS} >= {"librispeech_iemocap", "librispeech", "iemocap"}
 
 
 @pytest.mark.parametrize("config", TUNING, ids=name_of)
-def test_a_variant_differs_from_its_base_in_just_what_it_lists(config: Path, tmp_path: Path) -> None:
+def test_a_variant_differs_from_its_base_only_in_the_options_it_lists(config: Path, tmp_path: Path) -> None:
     base = parse(config.parents[1] / "train.yaml", tmp_path)
     others = {name for name, value in listed(config).items() if getattr(base, name) != value}
     assert differences(parse(config, tmp_path), base) == others
-    assert config.read_text(encoding="utf-8").startswith("# ")  # says what it is
+    assert config.read_text(encoding="utf-8").startswith("# ")  # has a description
 
 
 @pytest.mark.parametrize(("recipe", "dropped"), [("an4_crema_d", {"fusion"}), ("mini", set())])
-def test_the_main_rows_differ_as_their_names_say(recipe: str, dropped: set[str], tmp_path: Path) -> None:
+def test_the_main_variants_differ_as_their_names_state(recipe: str, dropped: set[str], tmp_path: Path) -> None:
     conf = EGS2 / recipe / "slm1/conf"
     full, naive, prompt_only, asr, ser = (
         parse(conf / name, tmp_path)
@@ -106,7 +104,9 @@ def test_the_main_rows_differ_as_their_names_say(recipe: str, dropped: set[str],
 
 
 @pytest.mark.parametrize("task", ["asr", "ser"])
-def test_a_single_task_model_s_share_is_what_the_full_model_has_of_its_task(task: str, tmp_path: Path) -> None:
+def test_a_single_task_model_s_share_has_as_many_batches_as_the_full_model_has_of_its_task(
+    task: str, tmp_path: Path
+) -> None:
     conf = EGS2 / "an4_crema_d/slm1/conf"
     full, share = (parse(conf / name, tmp_path) for name in ("train.yaml", f"train_{task}_share.yaml"))
     assert differences(full, share) == {"task_pattern", "num_iters_per_epoch", "scheduler_conf"}
@@ -116,7 +116,7 @@ def test_a_single_task_model_s_share_is_what_the_full_model_has_of_its_task(task
     assert steps == share.scheduler_conf["total_steps"] == full.num_iters_per_epoch * full.max_epoch / 2
 
 
-def test_variants_have_one_home() -> None:
+def test_variants_are_defined_once() -> None:
     recipes = {path.parts[-5] for path in TUNING}
     assert recipes == {"an4_crema_d", "mini"} and len(TUNING) == 2 * 22
     for recipe in recipes:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from conftest import Recipe
 
+EGS2 = Path(__file__).resolve().parents[2] / "egs2"
 BIN = "harmonifuse_espnet.bin."
 
 
@@ -69,7 +74,7 @@ def test_without_a_development_set_the_last_epoch_decodes(recipe: Recipe) -> Non
     assert calls(recipe, "format_audio")[1][-1] == "data/ser_4_emobox_fold1/train_ser"
     assert "needs exp/" not in done.stdout
     done = recipe.run("--protocol", "emobox", "--stage", "7")
-    assert "/latest.pth, made by stage 6" in done.stdout
+    assert "/latest.pth, created by stage 6" in done.stdout
 
 
 @pytest.mark.parametrize("recipe", ["iemocap"], indirect=True)
@@ -91,7 +96,7 @@ def test_iemocap_s_own_transcripts_are_one_option_away(recipe: Recipe) -> None:
         (["--folds", "1 x"], "protocol superb has folds 1 to 5, got 'x'"),
         (["--fold"], "option --fold needs a value"),
         (["--fold", "--folds"], "option --fold needs a value, but the option --folds follows"),
-        (["--stge", "3"], "unknown option --stge; like it: --stage"),
+        (["--stge", "3"], "unknown option --stge; similar options: --stage"),
     ],
 )
 def test_a_bad_option_is_refused_before_anything_runs(recipe: Recipe, options: list[str], message: str) -> None:
@@ -105,3 +110,55 @@ def test_help_shows_the_recipes_own_options_and_then_all(recipe: Recipe) -> None
     done = recipe.run("--help")
     assert done.returncode == 0 and recipe.calls() == []
     assert done.stdout.index("--train_set ") < done.stdout.index("Stages: 1 data") < done.stdout.index("--stop_stage ")
+
+
+def prepare(recipe: Recipe, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the recipe's real local/data.sh with the recording Python."""
+    script = recipe.dir / "local" / "data.sh"
+    shutil.copy(EGS2 / script.relative_to(recipe.dir.parents[1]), script)
+    corpora = {"LIBRISPEECH": "/corpora/LibriSpeech", "IEMOCAP": "/corpora/IEMOCAP_full_release"}
+    environment = os.environ | {"RECORD": str(recipe.record), "PYTHON": str(recipe.python)} | corpora
+    return subprocess.run([script, *options], env=environment, text=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("recipe", ["librispeech", "librispeech_iemocap"], indirect=True)
+def test_librispeech_is_downloaded_if_requested_and_prepared(recipe: Recipe) -> None:
+    subsets = ["--subsets", "train-clean-100", "dev-clean"]
+    options = ("--datadir", "my data", "--subsets", ",".join(subsets[1:]), "--nj", "3", "--check_counts", "false")
+    done = prepare(recipe, *options, "--download", "true")
+    assert done.returncode == 0, done.stderr
+    assert calls(recipe, "download") == [["librispeech", "/corpora", *subsets]]
+    expected = ["librispeech", "/corpora/LibriSpeech", "my data", *subsets, "--text_case", "lower"]
+    assert calls(recipe, "prepare_data")[0] == [*expected, "--check_counts", "false", "--nj", "3"]
+
+
+@pytest.mark.parametrize("protocol", ["superb", "emobox"])
+@pytest.mark.parametrize(
+    ("recipe", "options", "name", "task_options"),
+    [
+        ("iemocap", [], "ser", "--task ser --labels 4"),
+        ("iemocap", ["--train_tasks", "asr", "--labels", "neu,sad"], "asr", "--task asr --text_case lower"),
+        ("librispeech_iemocap", ["--subsets", "dev-clean"], "iemocap", ""),
+    ],
+    indirect=["recipe"],
+)
+def test_a_fold_of_iemocap_is_prepared_with_a_development_set_if_the_protocol_has_one(
+    recipe: Recipe, options: list[str], name: str, task_options: str, protocol: str
+) -> None:
+    done = prepare(recipe, "--datadir", "data/a", "--protocol", protocol, "--fold", "2", *options)
+    assert done.returncode == 0, done.stderr
+    command = f"iemocap /corpora/IEMOCAP_full_release data/a --protocol {protocol} --fold 2 {task_options}"
+    sets = f"--set_names train=train_{name} test=test_{name}" + (f" dev=dev_{name}" if protocol == "superb" else "")
+    assert calls(recipe, "prepare_data")[-1] == f"{command} {sets}".split()
+
+
+@pytest.mark.parametrize("recipe", ["iemocap", "librispeech", "librispeech_iemocap"], indirect=True)
+def test_local_data_sh_prints_its_help_and_prepares_nothing(recipe: Recipe) -> None:
+    done = prepare(recipe, "--help")
+    assert done.returncode == 0 and done.stderr == "" and recipe.calls() == []
+    assert "--datadir " in done.stdout
+    assert ("--fold " in done.stdout, "--subsets " in done.stdout) == {
+        "iemocap": (True, False),
+        "librispeech": (False, True),
+        "librispeech_iemocap": (True, True),
+    }[recipe.dir.parent.name]

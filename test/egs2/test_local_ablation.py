@@ -1,4 +1,4 @@
-"""local/ablation.sh hands its options to compare, whole."""
+"""local/ablation.sh passes its options to compare unchanged."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DECODE = Path("conf/decode.yaml")
 
 
 def run(recipe: Recipe, *options: str) -> str:
-    """Run local/ablation.sh from elsewhere, and return what it printed."""
+    """Run local/ablation.sh from another folder, and return its output."""
     environment = os.environ | {"RECORD": str(recipe.record), "PYTHON": str(recipe.python)}
     command = [str(recipe.dir / "local" / "ablation.sh"), *options]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=True, timeout=60)
     return done.stdout
 
 
-def test_the_short_comparison_of_the_mini_recipe_takes_other_options_after_its_own(mini: Recipe) -> None:
+def test_options_override_the_mini_recipe_s_short_comparison(mini: Recipe) -> None:
     run(mini, "--seeds", "3", "--variants", "a b")
     short = ["--seeds", "1", "--jobs", "2", "--train_args", "--max_epoch 4 --scheduler_conf total_steps=800"]
     assert mini.calls() == [[*COMPARE, *short, "--seeds", "3", "--variants", "a b"]]
@@ -40,7 +40,7 @@ def test_the_short_comparison_of_the_mini_recipe_takes_other_options_after_its_o
 
 
 @pytest.mark.parametrize("recipe", ["an4_crema_d"], indirect=True)
-def test_options_are_handed_on_whole(recipe: Recipe) -> None:
+def test_options_are_passed_on_unchanged(recipe: Recipe) -> None:
     options = ["--test_sets", "dev_a dev_b", "--train_args", "--max_epoch 3", "--run_args", "--ngpu 1"]
     run(recipe, *options)
     assert recipe.calls() == [[*COMPARE, *options]]
@@ -48,15 +48,15 @@ def test_options_are_handed_on_whole(recipe: Recipe) -> None:
     assert (args.test_sets, args.train_args, args.run_args) == ("dev_a dev_b", "--max_epoch 3", "--ngpu 1")
 
 
-def test_a_short_training_keeps_the_rest_of_its_schedule(tmp_path: Path) -> None:
-    """train_args of the mini recipe change one key of scheduler_conf."""
+def test_a_short_training_keeps_the_other_options_of_its_schedule(tmp_path: Path) -> None:
+    """The mini recipe's train_args change one key of scheduler_conf."""
     (tmp_path / "train.yaml").write_text("scheduler_conf: {max_lr: 0.1, total_steps: 2800}\n")
     options = ["--config", str(tmp_path / "train.yaml"), "--max_epoch", "5", "--scheduler_conf", "total_steps=1000"]
     args = parse_with_config(HarmoniFuseTask.get_parser(), options)
     assert args.scheduler_conf == {"max_lr": 0.1, "total_steps": 1000}
 
 
-def test_the_calls_of_a_run_are_those_that_run_sh_knows(mini: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_sh_accepts_the_calls_of_a_run(mini: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(mini.dir)
     for name, value in {"RECORD": mini.record, "PYTHON": mini.python, "SETS": mini.sets}.items():
         monkeypatch.setenv(name, str(value))
@@ -65,7 +65,7 @@ def test_the_calls_of_a_run_are_those_that_run_sh_knows(mini: Recipe, monkeypatc
     caller.prepare(["test_asr"])
     assert mini.commands()[-1] == "collect_stats"
     mini.record.unlink()
-    caller.carry_out(Run(Variant("ours", Path("conf/train.yaml"), 3, "Ours", ("test_asr",)), 3, run_dir), [DECODE])
+    caller.run(Run(Variant("ours", Path("conf/train.yaml"), 3, "Ours", ("test_asr",)), 3, run_dir), [DECODE])
     assert mini.commands() == ["train", "decode", "score", "write_results"]
     assert mini.calls()[0][-4:] == ["--seed", "3", "--max_epoch", "2"]
     assert "torch.distributed.run" not in mini.calls()[0]

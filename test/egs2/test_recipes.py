@@ -1,4 +1,4 @@
-"""The recipes' shell: the real scripts, with a Python that records what it is asked to do."""
+"""The recipes' shell: the real scripts, with a Python that records its calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL += ["score"] * 3 + ["write_results", "pack"]
 
 
 def words(text: str) -> list[str]:
-    """The words of a command, none of which has a blank."""
+    """Split a command, none of whose words has a space."""
     return text.split()
 
 
@@ -43,7 +43,7 @@ def test_a_recipes_tables_of_tasks_are_valid(recipe: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
-def test_every_recipe_as_it_lies_here_can_say_what_it_does(recipe: Path) -> None:
+def test_every_committed_recipe_prints_its_help(recipe: Path) -> None:
     done = subprocess.run([str(recipe / "run.sh"), "--help"], text=True, capture_output=True, timeout=60)
     assert done.returncode == 0 and done.stderr == ""
     assert "Stages: 1 data" in done.stdout and "--stop_stage" in done.stdout
@@ -67,7 +67,7 @@ def test_all_stages_call_their_commands_in_order(mini: Recipe) -> None:
     assert re.search(stamp + r"Stages 1 to 9 done in \d+ s$", done.stdout.strip().splitlines()[-1])
 
 
-def test_audio_of_several_sets_merges_and_test_sets_keep_every_duration(mini: Recipe) -> None:
+def test_audio_of_several_sets_is_merged_and_test_sets_keep_all_durations(mini: Recipe) -> None:
     mini.run("--stop_stage", "2", "--min_duration", "0.5", "--max_duration", "9", "--audio_format", "wav")
     form = "--audio_format wav --sample_rate 16000"
     rest = "--skip_bad false --nj 2"
@@ -95,7 +95,7 @@ def test_tokenizer_and_statistics_get_the_training_data(mini: Recipe) -> None:
     ]
 
 
-def test_the_ctc_head_may_have_units_of_its_own(mini: Recipe) -> None:
+def test_the_ctc_head_may_have_its_own_tokenizer(mini: Recipe) -> None:
     done = mini.run("--stop_stage", "6", "--ctc_tokenizer_type", "char", "--nproc", "1")
     token = f"-m {BIN}train_tokenizer --data_dir dump/raw/train --tasks conf/tasks.yaml --out_dir data/token_list"
     assert mini.calls()[5:7] == [
@@ -124,10 +124,10 @@ def test_a_speech_encoder_is_pretrained_once(mini: Recipe) -> None:
     assert mini.run("--stage", "5", "--stop_stage", "6", *options, "--plan", "true").returncode == 0
     assert mini.commands()[-3:] == ["collect_stats", "collect_stats", "plan"]
     refused = mini.run("--stage", "6", *options)
-    assert refused.returncode and f"stage 6 needs {model}, made by stage 5" in refused.stdout
+    assert refused.returncode and f"stage 6 needs {model}, created by stage 5" in refused.stdout
 
 
-def test_words_are_aligned_by_the_pretrained_model_which_is_trained_once(mini: Recipe) -> None:
+def test_forced_alignment_uses_the_pretrained_model_which_is_trained_once(mini: Recipe) -> None:
     (mini.dir / "conf" / "encoder.yaml").write_text("max_epoch: 1\n", encoding="utf-8")
     options = ("--pretrain_config", "conf/encoder.yaml", "--align", "true", "--nproc", "1")
     done = mini.run("--stop_stage", "5", *options)
@@ -143,7 +143,7 @@ def test_words_are_aligned_by_the_pretrained_model_which_is_trained_once(mini: R
 def train_options(
     ngpu: int, feats: str = "raw", speech: str = "wav.scp,speech,sound", normalize: bool = True
 ) -> list[str]:
-    """What training is told about data, after what launches it."""
+    """The arguments of training, without those that launch it."""
     stats = f"exp/stats_{feats}_unigram_100"
     text = "--config conf/train.yaml --tasks conf/tasks.yaml --tokenizer data/token_list/unigram_100 --output_dir "
     text += f"exp/train_{feats}_unigram_100 --ngpu {ngpu} "
@@ -185,7 +185,7 @@ def test_a_plan_takes_the_options_of_training_and_trains_nothing(mini: Recipe) -
     assert "train" not in mini.commands()
 
 
-def test_training_logs_beside_the_model_and_processes_have_one_thread(mini: Recipe) -> None:
+def test_the_training_log_is_beside_the_model_and_processes_have_one_thread(mini: Recipe) -> None:
     mini.run("--stop_stage", "6")
     log = (mini.dir / TAG / "train.log").read_text(encoding="utf-8")
     assert "this is train, OMP_NUM_THREADS=1\n" in log
@@ -210,13 +210,13 @@ def test_features_are_extracted_and_trained_on(mini: Recipe, feats_type: str) ->
     assert train[2:] == train_options(0, feats_type, "feats.scp,speech,kaldi_ark", normalize=feats_type == "fbank")
 
 
-def test_a_pretrained_encoder_needs_no_statistics_of_features(mini: Recipe) -> None:
+def test_without_normalisation_there_are_no_feature_statistics(mini: Recipe) -> None:
     mini.run("--stop_stage", "6", "--nproc", "1", "--feats_normalize", "none")
     assert not any("--feats_stats" in call for call in mini.calls())
     assert mini.calls()[-1][2:] == train_options(0, normalize=False)
 
 
-def test_audio_in_arks_is_read_as_such(mini: Recipe) -> None:
+def test_audio_in_kaldi_arks_is_read_as_such(mini: Recipe) -> None:
     mini.run("--stop_stage", "6", "--nproc", "1", "--audio_format", "kaldi_ark")
     assert mini.calls()[-1][2:] == train_options(0, speech="wav.scp,speech,kaldi_ark")
 
@@ -247,7 +247,7 @@ def test_decoding_scoring_packing_and_uploading(mini: Recipe) -> None:
     ]
 
 
-def test_the_results_may_go_to_another_file(mini: Recipe) -> None:
+def test_results_go_to_the_named_file(mini: Recipe) -> None:
     mini.run("--results", "my exp/RESULTS.md")
     assert [call[-1] for call in mini.calls()[-2:]] == ["my exp/RESULTS.md"] * 2
     assert [call[-2] for call in mini.calls()[-2:]] == ["--out", "--readme"]
@@ -260,7 +260,7 @@ def test_the_llms_own_tokenizer(mini: Recipe) -> None:
     assert mini.calls()[5][-6:] == words(f"{out} --llm_of conf/train.yaml --llm Qwen/Qwen3-0.6B")
 
 
-def test_models_of_an_option_go_before_the_configurations(mini: Recipe) -> None:
+def test_model_options_override_the_configuration(mini: Recipe) -> None:
     done = mini.run("--stop_stage", "6", "--tokenizer_type", "llm", "--nproc", "1", "--feats_normalize", "none")
     assert mini.calls()[5][-4:] == words("--out_dir data/token_list/llm_train --llm_of conf/train.yaml"), done.stdout
     assert not any("_conf" in word for word in mini.calls()[-1])
@@ -270,29 +270,31 @@ def test_models_of_an_option_go_before_the_configurations(mini: Recipe) -> None:
     assert "exp/train_raw_llm_my llm_b" in mini.calls()[-1]
 
 
-def test_a_value_with_blanks_stays_one_argument(mini: Recipe) -> None:
+def test_a_value_with_spaces_stays_one_argument(mini: Recipe) -> None:
     done = mini.run("--expdir", "my exp", "--tag", "first try", "--dumpdir", "my dump")
     assert done.returncode == 0, done.stdout
     assert mini.calls()[0][3] == "my dump/raw/train"
     assert (mini.dir / "my exp" / "first try" / "model.zip").is_file()
 
 
-def test_a_stage_that_failed_says_how_to_go_on_and_going_on_repeats_nothing_before_it(mini: Recipe) -> None:
+def test_after_a_failure_the_log_names_the_stage_to_resume_from_and_earlier_stages_are_not_repeated(
+    mini: Recipe,
+) -> None:
     failed = mini.run(FAIL="train")
     assert failed.returncode == 3
     assert mini.commands()[-1] == "train"
-    assert "Stage 6 (train) stopped here; to go on from it: ./run.sh --stage 6" in failed.stdout
+    assert "Stage 6 (train) did not finish; resume with: ./run.sh --stage 6" in failed.stdout
     mini.record.unlink()
     assert mini.run("--stage", "6").returncode == 0
     assert mini.commands() == ALL[8:]
 
 
-def test_the_python_of_an_option_goes_before_the_one_of_the_environment(mini: Recipe) -> None:
+def test_the_python_option_overrides_the_environment(mini: Recipe) -> None:
     done = mini.run("--python", str(mini.python), "--stop_stage", "2", PYTHON="/no/python")
     assert done.returncode == 0 and len(mini.calls()) == 5
 
 
-def test_cmd_sh_puts_a_clusters_command_before_training_alone(mini: Recipe) -> None:
+def test_cmd_sh_prefixes_training_only_with_the_clusters_command(mini: Recipe) -> None:
     (mini.dir / "cmd.sh").unlink()
     (mini.dir / "cmd.sh").write_text(
         "train_cmd=()\ndecode_cmd=()\ncuda_cmd=(env OMP_NUM_THREADS=7)\n", encoding="utf-8"

@@ -1,4 +1,4 @@
-"""What the recipes' shell refuses: missing inputs and bad options, each with its message."""
+"""Errors of the recipes' shell: missing inputs and bad options, each with its message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TAG = "exp/train_raw_unigram_100"
 
 
 @pytest.mark.parametrize(
-    ("stage", "missing", "maker"),
+    ("stage", "missing", "creator"),
     [
         (2, "data/dev_ser/wav.scp", 1),
         (4, "dump/raw/train/text", 2),
@@ -26,27 +26,27 @@ TAG = "exp/train_raw_unigram_100"
         (10, f"{TAG}/model.zip", 9),
     ],
 )
-def test_a_stage_names_what_is_missing_and_which_stage_makes_it(
-    mini: Recipe, stage: int, missing: str, maker: int
+def test_a_stage_names_a_missing_file_and_the_stage_that_creates_it(
+    mini: Recipe, stage: int, missing: str, creator: int
 ) -> None:
     mini.run()
     (mini.dir / missing).unlink()
     done = mini.run("--stage", str(stage), "--stop_stage", str(stage), "--upload_repo", "user/name")
     assert done.returncode == 1
-    remedy = f"./run.sh --stage {maker} --stop_stage {maker}"
-    assert f"error: stage {stage} needs {missing}, made by stage {maker}: {remedy}\n" in done.stdout
+    remedy = f"./run.sh --stage {creator} --stop_stage {creator}"
+    assert f"error: stage {stage} needs {missing}, created by stage {creator}: {remedy}\n" in done.stdout
 
 
-def test_features_that_were_not_extracted_come_from_stage_3(mini: Recipe) -> None:
+def test_missing_features_are_created_by_stage_3(mini: Recipe) -> None:
     mini.run("--stop_stage", "4")
     done = mini.run("--stage", "5", "--feats_type", "fbank")
-    assert "stage 5 needs dump/fbank/train/feats.scp, made by stage 3" in done.stdout
+    assert "stage 5 needs dump/fbank/train/feats.scp, created by stage 3" in done.stdout
 
 
-def test_data_preparation_that_makes_no_such_set_is_an_error(mini: Recipe) -> None:
+def test_data_preparation_that_leaves_out_a_set_is_an_error(mini: Recipe) -> None:
     done = mini.run("--stop_stage", "1", "--test_sets", "test_asr test_other")
     assert done.returncode == 1
-    assert "local/data.sh made no data/test_other" in done.stdout
+    assert "local/data.sh did not create data/test_other" in done.stdout
 
 
 def test_a_missing_configuration_is_named(mini: Recipe) -> None:
@@ -59,23 +59,29 @@ def test_a_missing_configuration_is_named(mini: Recipe) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--stge", "3"], "unknown option --stge; like it: --stage --stop_stage"),
-        (["--xyz", "3"], "unknown option --xyz; like it: none (all of them: --help)"),
+        (["--stge", "3"], "unknown option --stge; similar options: --stage --stop_stage (all: --help)"),
+        (["--xyz", "3"], "unknown option --xyz; similar options: none (all: --help)"),
         (["--stage"], "option --stage needs a value"),
         (["--stage", "--nj", "3"], "option --stage needs a value, but the option --nj follows"),
         (["6"], "unexpected argument '6'"),
-        (["--train_args", "--max_epoch", "3"], "unexpected argument '3'; options are written --name value"),
+        (
+            ["--train_args", "--max_epoch", "3"],
+            "unexpected argument '3'; write --name value, and quote a value with spaces",
+        ),
         (["--stage", "six"], "--stage is 'six', but must be a whole number"),
         (["--nj", "0"], "--nj and --nproc must be 1 or more"),
-        (["--stage", "8", "--stop_stage", "7"], "no stage from 8 to 7"),
-        (["--stage", "11", "--stop_stage", "12"], "no stage from 11 to 10"),
+        (["--stage", "8", "--stop_stage", "7"], "--stage 8 --stop_stage 7: no such stages; they are 1 to 10"),
+        (["--stage", "11", "--stop_stage", "12"], "--stage 11 --stop_stage 10: no such stages; they are 1 to 10"),
         (["--feats_type", "mfcc"], "--feats_type is 'mfcc', but must be one of: raw fbank ssl"),
         (["--skip_bad", "yes"], "--skip_bad is 'yes', but must be one of: true false"),
         (["--align", "yes"], "--align is 'yes', but must be one of: true false"),
-        (["--align", "true"], "--align true needs --feats_type raw and a --pretrain_config that learns to transcribe"),
-        (["--test_sets", ""], "--test_sets names no set"),
+        (
+            ["--align", "true"],
+            "--align true needs --feats_type raw and a --pretrain_config that trains speech recognition",
+        ),
+        (["--test_sets", ""], "--test_sets is empty; name at least one data set"),
         (["--test_sets", "valid"], "the test set 'valid' would overwrite dump/raw/valid"),
-        (["--python", "/no/python"], "there is no Python at '/no/python'"),
+        (["--python", "/no/python"], "no Python at '/no/python'; create it"),
         (["--stage", "10", "--stop_stage", "10"], "stage 10 needs --upload_repo user/name"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Generated Markdown: links are relative, so that a recipe's folder may move."""
+"""Generated Markdown: tables, and links that still work if the folder of a recipe moves."""
 
 from __future__ import annotations
 

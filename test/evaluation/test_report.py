@@ -1,9 +1,8 @@
-"""RESULTS.md: the tables say what score.json says, the trail says which code."""
+"""RESULTS.md: tables of the scores, training, commit and hardware."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from harmonifuse_espnet.common.experiment import update_run
 from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
-from harmonifuse_espnet.evaluation.report import experiment, figure_links, git_commit, hardware, installed, read_scores
+from harmonifuse_espnet.evaluation.report import experiment_section, figure_links
+from harmonifuse_espnet.evaluation.scores import read_scores
 
 ASR = text_scores({"a": "ONE TWO SIX", "b": "TEN"}, {"a": "ONE TOO SIX", "b": "TEN NOW"})
 SER = label_scores({"c": "ang", "d": "ang", "e": "sad"}, {"c": "ang", "d": "sad", "e": "sad"}, ["ang", "hap", "sad"])
@@ -34,8 +35,8 @@ def exp_dir(tmp_path: Path) -> Path:
 
 
 def test_tables_are_espnet_s_and_worked_by_hand(exp_dir: Path, tmp_path: Path) -> None:
-    """4 words: 3 right, 1 substituted, 1 inserted; ang 1/2 and sad 1/1 recalled, hap not in the reference."""
-    text = experiment(exp_dir, read_scores(exp_dir), tmp_path, None)
+    """4 words: 3 correct, 1 substituted, 1 inserted; ang 1/2 and sad 1/1 recalled, hap not in the reference."""
+    text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
     assert text.startswith("## exp/slm_small\n\n- training config: `exp/slm_small/config.yaml`\n\n### WER\n\n")
     assert "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|\n|---|---|---|---|---|---|---|---|---|\n" in text
     assert "|decode_greedy/test (asr, llm)|2|4|75.0|25.0|0.0|25.0|50.0|100.0|\n" in text
@@ -43,7 +44,7 @@ def test_tables_are_espnet_s_and_worked_by_hand(exp_dir: Path, tmp_path: Path) -
     assert "|decode_greedy/test (asr, llm)|2|14|92.9|7.1|0.0|28.6|35.7|100.0|\n" in text  # characters
     assert "### SER\n\n|dataset|Snt|WA|UA|macro F1|recall ang|recall hap|recall sad|\n" in text
     assert "|decode_greedy/test (ser)|3|66.7|75.0|66.7|50.0|-|100.0|\n" in text
-    assert "|reference \\ answer|ang|hap|sad|\n|---|---|---|---|\n|**ang**|1|0|1|\n|**hap**|0|0|0|\n" in text
+    assert "|reference \\ prediction|ang|hap|sad|\n|---|---|---|---|\n|**ang**|1|0|1|\n|**hap**|0|0|0|\n" in text
 
 
 def test_every_scored_folder_has_its_row_in_order(exp_dir: Path, tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_every_scored_folder_has_its_row_in_order(exp_dir: Path, tmp_path: Path)
         write_score(exp_dir, name, {"asr": asr})
     scored = read_scores(exp_dir)
     assert [one.name for one in scored] == ["decode_beam/test", "decode_greedy/dev", "decode_greedy/test"]
-    assert experiment(exp_dir, scored, tmp_path, None).count("(asr, llm)") == 2 * 3
+    assert experiment_section(exp_dir, scored, tmp_path, None).count("(asr, llm)") == 2 * 3
 
 
 def test_a_label_task_of_any_name_gets_a_section(tmp_path: Path) -> None:
@@ -60,14 +61,13 @@ def test_a_label_task_of_any_name_gets_a_section(tmp_path: Path) -> None:
     write_score(
         tmp_path / "e", "decode_x/t", {"gender": {"answer": "label", "utterances": 2, "scores": {"llm": gender}}}
     )
-    text = experiment(tmp_path / "e", read_scores(tmp_path / "e"), tmp_path, None)
+    text = experiment_section(tmp_path / "e", read_scores(tmp_path / "e"), tmp_path, None)
     assert "### GENDER\n\n|dataset|Snt|WA|UA|macro F1|recall f|recall m|" in text
     assert "WER" not in text
 
 
-def test_how_it_was_trained(exp_dir: Path, tmp_path: Path) -> None:
-    selection = {"parameters": 1234567, "trained_parameters": 4567, "tasks": {}}
-    (exp_dir / "decode_greedy" / "test" / "selection.json").write_text(json.dumps(selection))
+def test_training_and_pre_training_are_described(exp_dir: Path, tmp_path: Path) -> None:
+    update_run(exp_dir / "decode_greedy" / "test", parameters=1234567, trained_parameters=4567)
     epochs = {
         number: {
             "train": {"time": timedelta(seconds=150), "total_count": 2500 * number},
@@ -76,7 +76,7 @@ def test_how_it_was_trained(exp_dir: Path, tmp_path: Path) -> None:
         for number in (1, 2)
     }
     torch.save({"reporter": {"stats": epochs}}, exp_dir / "checkpoint.pth")
-    text = experiment(exp_dir, read_scores(exp_dir), tmp_path, tmp_path / "conf" / "train.yaml")
+    text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, tmp_path / "conf" / "train.yaml")
     assert "[conf/train.yaml](conf/train.yaml), in full `exp/slm_small/config.yaml`\n" in text
     assert "- parameters: 1,234,567, trained 4,567\n- training: 5.5 minutes, 5,000 steps, validation included\n" in text
     assert "pre-training" not in text
@@ -86,48 +86,36 @@ def test_how_it_was_trained(exp_dir: Path, tmp_path: Path) -> None:
     torch.save({"reporter": {"stats": {1: epochs[1]}}}, encoder / "checkpoint.pth")
     starts = [f"{encoder}/valid.acc.ave.pth:{part}:{part}" for part in ("frontend", "ctc")]
     (exp_dir / "config.yaml").write_text(json.dumps({"init_param": [*starts, "elsewhere/model.pth"]}))  # JSON is YAML
-    text = experiment(exp_dir, read_scores(exp_dir), tmp_path, None)
+    text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
     both = (
         "5,000 steps, validation included\n- pre-training, `encoder`: 2.8 minutes, 2,500 steps, validation included\n"
     )
     assert both in text and text.count("pre-training") == 1
 
 
+def test_scores_of_version_0_1_give_the_same_tables(exp_dir: Path, tmp_path: Path) -> None:
+    """In version 0.1, the sentence error rate is called ser, and the parameters are in selection.json."""
+    update_run(exp_dir / "decode_greedy" / "test", parameters=1000, trained_parameters=10)
+    text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
+    path = exp_dir / "decode_greedy" / "test" / "score.json"
+    old = path.read_text().replace('"sentence_error_rate"', '"ser"')
+    assert old.count('"ser"') == 3  # two kinds of hypothesis, and the task
+    path.write_text(old)
+    path.with_name("run.json").unlink()
+    counts = {"parameters": 1000, "trained_parameters": 10, "tasks": {}}
+    path.with_name("selection.json").write_text(json.dumps(counts))
+    assert experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None) == text
+
+
 def test_nothing_scored_or_a_broken_file_is_named(exp_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no_such: no decode_.*score.json in it; run stages 7 and 8 first"):
+    with pytest.raises(FileNotFoundError, match="no_such: no decode_.*score.json; run stages 7 and 8 first"):
         read_scores(tmp_path / "no_such")
-    (exp_dir / "decode_greedy" / "test" / "score.json").write_text('{"tasks"')
-    with pytest.raises(ValueError, match="decode_greedy/test/score.json: not JSON with 'tasks'"):
-        read_scores(exp_dir)
+    for content in ('{"tasks"', '{"tasks": {"asr": 1}}'):
+        (exp_dir / "decode_greedy" / "test" / "score.json").write_text(content)
+        with pytest.raises(ValueError, match="decode_greedy/test/score.json: not the scores that stage 8 writes"):
+            read_scores(exp_dir)
 
 
-def test_commit_is_told_with_uncommitted_changes_but_results_are_none(tmp_path: Path) -> None:
-    def git(*command: str) -> str:
-        user = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        return subprocess.run(["git", *user, *command], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-
-    assert git_commit(tmp_path)[0] == "none (not a git commit)"
-    git("init", "-q")
-    for name in ("code.py", "recipe/RESULTS.md", "recipe/images/a.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("one")
-    git("add", ".")
-    git("commit", "-qm", "first")
-    commit = git("rev-parse", "HEAD").strip()
-    (tmp_path / "untracked.py").write_text("new")
-    (tmp_path / "recipe" / "RESULTS.md").write_text("two")
-    (tmp_path / "recipe" / "images" / "a.png").write_text("two")
-    assert git_commit(tmp_path / "recipe")[0] == commit
-    (tmp_path / "code.py").write_text("two")
-    assert git_commit(tmp_path / "recipe")[0] == f"{commit} with uncommitted changes"
-
-
-def test_what_it_ran_on() -> None:
-    assert installed("pytest") == f"pytest {pytest.__version__}"
-    assert installed("no-such-package") == "no-such-package (not installed)"
-    assert "cores; GPU `" in hardware()
-
-
-def test_picture_links_are_relative(tmp_path: Path) -> None:
+def test_figure_links_are_relative(tmp_path: Path) -> None:
     text = figure_links([("curves", tmp_path / "images" / "a.png")], tmp_path)
-    assert text == "### Pictures\n\n![curves](images/a.png)"
+    assert text == "### Figures\n\n![curves](images/a.png)"

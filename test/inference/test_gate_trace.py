@@ -1,4 +1,4 @@
-"""What is kept of the gate: numbers by hand, and what the model really did."""
+"""Gate traces: mean and percentiles, spectrogram, and file."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harmonifuse_espnet.inference import inspection
 from harmonifuse_espnet.inference.gate_trace import read_gates, spectrogram, trace_gate
 
 GATES = {"asr": np.array([[0.0, 0.5, 1.0], [0.2, 0.2, 0.2]]), "ser": np.array([[0.1, 0.1, 0.4], [0.0, 0.0, 0.0]])}
 
 
+@pytest.fixture(autouse=True)
+def gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the gates of :func:`model` instead of those of a network."""
+    monkeypatch.setattr(inspection, "component_gate", lambda model, example: model.tasks[example["task"]])
+
+
 def model(gates: dict[str, Any]) -> Any:
-    """A model of two tasks with known gates, two frames of three channels."""
+    """Make a stub of a model with a known gate for each task, two frames of three channels."""
     return SimpleNamespace(
         tasks=gates,
         example=lambda utterance, speech, task, prompt: {"prompt": np.array([len(prompt or task)]), "task": task},
-        gate=lambda example: gates[example["task"]],
         tokenizer=SimpleNamespace(decode=lambda ids: f"PROMPT {ids}"),
         model=SimpleNamespace(frontend=SimpleNamespace(frame_shift=0.04)),
     )
 
 
-def test_mean_and_percentiles_over_the_channels_by_hand() -> None:
+def test_a_trace_has_the_mean_and_percentiles_over_the_channels() -> None:
     trace = trace_gate(model(GATES), "u", "asr", np.zeros((4, 2), np.float32), "fbank", "ONE")
     assert trace is not None
     assert (trace.utterance, trace.task, trace.prompt, trace.answer) == ("u", "asr", "PROMPT [3]", "ONE")
@@ -35,26 +41,26 @@ def test_mean_and_percentiles_over_the_channels_by_hand() -> None:
     assert trace.others == {"ser": [0.2, 0.0]} and trace.frame_shift == 0.04
 
 
-def test_a_wording_is_of_the_task_that_was_asked_alone() -> None:
+def test_a_wording_is_used_for_the_utterance_s_task_only() -> None:
     trace = trace_gate(model(GATES), "u", "asr", np.zeros((4, 2), np.float32), "fbank", "ONE", "WORDING")
     assert trace is not None and trace.prompt == "PROMPT [7]"
 
 
-def test_a_model_without_a_gate_leaves_nothing() -> None:
+def test_a_model_without_a_gate_has_no_trace() -> None:
     assert trace_gate(model({"asr": None, "ser": None}), "u", "asr", np.zeros(800, np.float32), "raw", "ONE") is None
 
 
-def test_the_spectrogram_is_in_decibels_20_ms_apart() -> None:
+def test_the_spectrogram_is_in_decibels_with_a_frame_every_20_ms() -> None:
     samples = 0.01 * np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     quiet, loud = (np.array(spectrogram(gain * samples, "raw")) for gain in (1.0, 10.0))
     assert quiet.shape == (51, 40)
     assert np.abs(loud - quiet - 20).max() <= 1  # ten times the amplitude, rounded twice
     dumped = np.log([[1.0, 10.0], [5.0, 5.0], [100.0, 1e-6]])
     assert spectrogram(dumped, "fbank") == [[0, 10], [20, -60]]  # every other frame of 10 ms
-    assert spectrogram(dumped, "ssl") == []  # an encoder's layers are no spectrogram
+    assert spectrogram(dumped, "ssl") == []  # the dump holds encoder layers
 
 
-def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+def test_traces_are_read_from_the_file_as_written(tmp_path: Path) -> None:
     path = tmp_path / "gate.json"
     assert read_gates(path) == []
     trace = trace_gate(model(GATES), "u", "ser", np.zeros((4, 2), np.float32), "fbank", "ang")

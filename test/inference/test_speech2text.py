@@ -1,4 +1,4 @@
-"""A trained model as an object: files, arrays, batches, and what it refuses."""
+"""Speech2Text: files and arrays, batches, prompts, search options, inspection, and errors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from tiny import TABLE, Recipe, noise
 
 from harmonifuse_espnet.bin import pack
-from harmonifuse_espnet.data.preprocessor import collate
+from harmonifuse_espnet.data.batch import collate
 from harmonifuse_espnet.inference.generation import generate_text
+from harmonifuse_espnet.inference.inspection import component_gate, layer_weights_by_prompt
 from harmonifuse_espnet.inference.speech2text import Speech2Text
 from harmonifuse_espnet.model.ctc import CTCHead
 from harmonifuse_espnet.model.gate import utterance_stats
@@ -40,7 +41,7 @@ def test_a_file_an_array_and_a_tensor_give_the_same_answer(model: Speech2Text, t
         )
 
 
-def test_a_file_of_another_rate_is_resampled(model: Speech2Text, tmp_path: Path) -> None:
+def test_a_file_with_another_sampling_rate_is_resampled(model: Speech2Text, tmp_path: Path) -> None:
     tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(8000) / 8000)
     soundfile.write(tmp_path / "slow.wav", tone, 8000)
     soundfile.write(tmp_path / "fast.wav", 0.3 * np.sin(2 * np.pi * 300 * np.arange(16000) / 16000), 16000)
@@ -49,7 +50,7 @@ def test_a_file_of_another_rate_is_resampled(model: Speech2Text, tmp_path: Path)
         assert slow[label] == pytest.approx(fast[label], abs=0.02)
 
 
-def test_labels_come_with_their_probabilities_and_texts_with_ctc_s(model: Speech2Text) -> None:
+def test_label_answers_have_probabilities_and_text_answers_a_ctc_transcript(model: Speech2Text) -> None:
     label, text = model(noise(9000), "ser"), model(noise(9000), "asr")
     assert list(label.label_probs) == ["ang", "neu", "sad"] and label.ctc_text is None
     assert sum(label.label_probs.values()) == pytest.approx(1.0, abs=1e-12)
@@ -60,7 +61,7 @@ def test_labels_come_with_their_probabilities_and_texts_with_ctc_s(model: Speech
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("label_output", ["head", "both"])
-def test_a_packed_model_with_a_classifier_answers_with_probabilities(
+def test_a_packed_model_with_a_classifier_gives_the_same_answers(
     label_output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
@@ -78,45 +79,49 @@ def test_a_packed_model_with_a_classifier_answers_with_probabilities(
     assert unpacked(noise(9000), "asr") == trained(noise(9000), "asr")
 
 
-def test_a_mixed_batch_answers_in_its_order(model: Speech2Text) -> None:
-    asked = [(noise(5000, 1), "ser"), (noise(9000, 2), "asr"), (noise(7000, 3), "ser"), (noise(6000, 4), "asr")]
-    examples = [("u", model.preprocess("u", {"speech": speech, "task": task})) for speech, task in asked]
-    for answer, (speech, task) in zip(model.answer_batch(collate(examples)[1]), asked, strict=True):
-        alone = model(speech, task)
-        assert (answer.text, answer.ctc_text) == (alone.text, alone.ctc_text)
-        for label, probability in alone.label_probs.items():
+def test_the_answers_to_a_mixed_batch_are_in_its_order(model: Speech2Text) -> None:
+    inputs = [(noise(5000, 1), "ser"), (noise(9000, 2), "asr"), (noise(7000, 3), "ser"), (noise(6000, 4), "asr")]
+    examples = [("u", model.preprocess("u", {"speech": speech, "task": task})) for speech, task in inputs]
+    for answer, (speech, task) in zip(model.answer_batch(**collate(examples)[1]), inputs, strict=True):
+        single = model(speech, task)
+        assert (answer.text, answer.ctc_text) == (single.text, single.ctc_text)
+        for label, probability in single.label_probs.items():
             assert answer.label_probs[label] == pytest.approx(probability, abs=1e-5)
 
 
-def test_a_wording_of_one_s_own_is_heard(model: Speech2Text) -> None:
+def test_another_prompt_gives_other_probabilities(model: Speech2Text) -> None:
     first, second = TABLE["ser"]["prompts"]
     speech = noise(9000)
     assert model(speech, "ser", prompt=first) == model(speech, "ser")
     assert model(speech, "ser", prompt=second).label_probs != model(speech, "ser").label_probs
 
 
-def test_beams_and_length_are_options(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[list[int]] = []
+def test_beam_size_and_maximum_length_are_options(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hypotheses: list[list[int]] = []
 
     def recording(*args: Any, **options: Any) -> list[list[int]]:
-        answers.extend(generate_text(*args, **options))
-        return answers[-1:]
+        hypotheses.extend(generate_text(*args, **options))
+        return hypotheses[-1:]
 
-    monkeypatch.setattr("harmonifuse_espnet.inference.speech2text.generate_text", recording)
+    monkeypatch.setattr("harmonifuse_espnet.inference.text_search.generate_text", recording)
     files = experiment / "config.yaml", experiment / "valid.loss.ave.pth"
-    for beams, samples, frames in ((1, 9000, 8), (3, 9000, 8), (3, 5000, 4)):  # 10 ms, then 4 of them, then 2 of those
+    for beams, samples, frames in (
+        (1, 9000, 8),
+        (3, 9000, 8),
+        (3, 5000, 4),
+    ):  # 80 ms each: 10 ms, subsampled by 4, stacked by 2
         endless = {"suppress_tokens": [2]}
         Speech2Text(*files, beam_size=beams, max_length_ratio=0.5, generate=endless)(noise(samples), "asr")
-        assert len(answers[-1]) == frames // 2
+        assert len(hypotheses[-1]) == frames // 2
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_ctc_decides_by_its_weight(experiment: Path, model: Speech2Text, beam_size: int) -> None:
-    """An untrained language model is led by CTC, whose posterior has one text."""
+def test_a_high_ctc_weight_gives_the_ctc_transcript(experiment: Path, model: Speech2Text, beam_size: int) -> None:
+    """The language model is hardly trained; the CTC posterior is patched to be certain of one text."""
     files = experiment / "config.yaml", experiment / "valid.loss.ave.pth"
-    led = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.9)
-    alone = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.0)
-    assert led(noise(9000), "ser") == alone(noise(9000), "ser") == model(noise(9000), "ser")
+    joint = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.9)
+    lm_only = Speech2Text(*files, beam_size=beam_size, ctc_weight=0.0)
+    assert joint(noise(9000), "ser") == lm_only(noise(9000), "ser") == model(noise(9000), "ser")
     units = [unit + 1 for unit in model.tokenizer.encode("TWO ONE")]
 
     def certain(self: CTCHead, frames: torch.Tensor) -> torch.Tensor:
@@ -127,8 +132,8 @@ def test_ctc_decides_by_its_weight(experiment: Path, model: Speech2Text, beam_si
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CTCHead, "forward", certain)
-        assert led(noise(12000), "asr").text == led(noise(12000), "asr").ctc_text == "TWO ONE"
-        assert alone(noise(12000), "asr").text != "TWO ONE"
+        assert joint(noise(12000), "asr").text == joint(noise(12000), "asr").ctc_text == "TWO ONE"
+        assert lm_only(noise(12000), "asr").text != "TWO ONE"
 
 
 @pytest.mark.parametrize(
@@ -139,16 +144,16 @@ def test_ctc_decides_by_its_weight(experiment: Path, model: Speech2Text, beam_si
         ({"ctc_weight": 1.5}, "ctc_weight is 1.5, but must be from 0 .* to 1"),
         ({"ctc_weight": -0.1}, "ctc_weight is -0.1"),
         ({"max_length_ratio": 0}, "max_length_ratio is 0, but must be above 0"),
-        ({"generate": {"num_beams": 4}}, "generate has num_beams: 4; give beam_size in its place"),
+        ({"generate": {"num_beams": 4}}, "generate has num_beams: 4; give beam_size instead"),
         ({"generate": {"max_new_tokens": 9}}, "generate has max_new_tokens: 9; give max_length_ratio"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(experiment: Path, options: dict[str, Any], message: str) -> None:
+def test_search_options_out_of_range_are_refused(experiment: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth", **options)
 
 
-def test_without_a_ctc_head_the_language_model_is_alone(experiment: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_ctc_head_needs_ctc_weight_0(experiment: Path, tmp_path: Path) -> None:
     config = (experiment / "config.yaml").read_text().replace("ctc: true", "ctc: false")
     (tmp_path / "config.yaml").write_text(config)
     state = torch.load(experiment / "valid.loss.ave.pth")
@@ -162,46 +167,46 @@ def test_without_a_ctc_head_the_language_model_is_alone(experiment: Path, tmp_pa
     assert model(noise(9000), "asr").ctc_text is None and model(noise(9000), "ser").label_probs
 
 
-def test_selection_tells_what_each_task_weighs(model: Speech2Text) -> None:
-    chosen = {task: model.selection(task) for task in TABLE}
-    for weights in chosen.values():
+def test_layer_weights_by_prompt_differ_by_task_and_wording(model: Speech2Text) -> None:
+    by_task = {task: layer_weights_by_prompt(model, task) for task in TABLE}
+    for weights in by_task.values():
         assert [len(weights["layer_weights"]), len(weights["fusion_weights"])] == [2, 3]
         assert sum(weights["layer_weights"]) == pytest.approx(1) == sum(weights["fusion_weights"])
-        assert weights["fusion_weights"][2] > 0.99  # one epoch leaves it near where it starts
+        assert weights["fusion_weights"][2] > 0.99  # close to the initialisation after one epoch
         for one in (weights, *weights["wordings"].values()):
             assert [sum(one[kind]) for kind in ("layer_weights", "fusion_weights")] == pytest.approx([1, 1])
-    assert chosen["asr"]["layer_weights"] != chosen["ser"]["layer_weights"]
-    for task, weights in chosen.items():
+    assert by_task["asr"]["layer_weights"] != by_task["ser"]["layer_weights"]
+    for task, weights in by_task.items():
         wordings = weights.pop("wordings")
         assert weights.pop("held_out") == []
         assert list(wordings) == TABLE[task]["prompts"] and wordings[TABLE[task]["prompts"][0]] == weights
         assert len({str(one["fusion_weights"]) for one in wordings.values()}) == len(wordings)
 
 
-def test_the_gate_is_what_mixed_the_two_projections(model: Speech2Text) -> None:
-    seen: list[Any] = []
-    handle = model.model.gate.register_forward_hook(lambda gate, inputs, output: seen.append((inputs, output)))
+def test_the_component_gate_is_the_one_that_mixes_the_projections(model: Speech2Text) -> None:
+    calls: list[Any] = []
+    handle = model.model.gate.register_forward_hook(lambda gate, inputs, output: calls.append((inputs, output)))
     for task in TABLE:
         example = model.preprocess("u", {"speech": noise(9000), "task": task})
-        model.answer_batch(collate([("u", example)])[1])
-        (hidden, lengths, _, index), mixed = seen[-1]
-        g, gate = torch.from_numpy(model.gate(example)), model.model.gate
+        model.answer_batch(**collate([("u", example)])[1])
+        (hidden, lengths, _, _, rows), mixed = calls[-1]
+        g, gate = torch.from_numpy(component_gate(model, example)), model.model.gate
         with torch.no_grad():
-            stats = gate.stats_norm(utterance_stats(hidden, lengths), index)
+            stats = gate.stats_norm(utterance_stats(hidden, lengths), rows)
             paralinguistic = gate.paralinguistic(hidden) + gate.paralinguistic_stats(stats)
             torch.testing.assert_close(g * gate.linguistic(hidden) + (1 - g) * paralinguistic, mixed)
         assert len(g) * model.model.frontend.frame_shift == pytest.approx(9000 / 16000, abs=0.04)
     handle.remove()
-    assert len(seen) == len(TABLE)
+    assert len(calls) == len(TABLE)
 
 
 @pytest.mark.parametrize("shape", [(0,), (2, 4000), (1, 4000), ()])
-def test_speech_must_be_samples(model: Speech2Text, shape: tuple[int, ...]) -> None:
+def test_speech_of_another_shape_is_refused(model: Speech2Text, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"speech must be samples \(N,\) with N > 0, got shape \("):
         model(np.zeros(shape, np.float32), "asr")
 
 
-def test_what_it_cannot_do_is_refused(model: Speech2Text, tmp_path: Path) -> None:
+def test_unknown_tasks_and_unreadable_audio_are_refused(model: Speech2Text, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"task 'age' is not in the table of tasks \(asr, ser\)"):
         model(noise(8000), "age")
     with pytest.raises(FileNotFoundError, match="absent.wav: no such audio file"):
@@ -211,7 +216,7 @@ def test_what_it_cannot_do_is_refused(model: Speech2Text, tmp_path: Path) -> Non
         model(tmp_path / "empty.wav", "asr")
 
 
-def test_one_sample_is_enough(model: Speech2Text) -> None:
+def test_an_utterance_of_one_sample_has_an_answer(model: Speech2Text) -> None:
     assert model(np.zeros(1, np.float32), "ser").text in TABLE["ser"]["labels"]
 
 

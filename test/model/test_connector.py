@@ -1,4 +1,4 @@
-"""Stacking, and CTC by hand."""
+"""Connector: stacked frames. CTC head: greedy transcripts and loss, computed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harmonifuse_espnet.model.connector import StackingConnector
 from harmonifuse_espnet.model.ctc import CTCHead
 
 
-def test_stacking_literally() -> None:
+def test_consecutive_frames_are_stacked() -> None:
     connector = StackingConnector(2, 4, stack=2)
     connector.project = nn.Identity()  # type: ignore[assignment]
     frames = torch.arange(1.0, 13.0).view(1, 6, 2).repeat(2, 1, 1)
@@ -25,18 +25,18 @@ def test_stacking_literally() -> None:
 
 
 @pytest.mark.parametrize("stack", [1, 2, 3, 4])
-def test_frames_are_counted_rounding_up_and_padding_does_not_leak(stack: int) -> None:
+def test_lengths_are_rounded_up_and_padding_does_not_change_valid_frames(stack: int) -> None:
     torch.manual_seed(0)
     connector, frames = StackingConnector(3, 5, stack), torch.randn(2, 7, 3)
     frames[1, 5:] = 1e3
     output, lengths = connector(frames, torch.tensor([7, 5]))
     assert lengths.tolist() == [math.ceil(7 / stack), math.ceil(5 / stack)] and output.shape == (2, lengths[0], 5)
-    alone, _ = connector(frames[1:, :5], torch.tensor([5]))
-    torch.testing.assert_close(output[1, : int(lengths[1])], alone[0])
+    single, _ = connector(frames[1:, :5], torch.tensor([5]))
+    torch.testing.assert_close(output[1, : int(lengths[1])], single[0])
 
 
 @pytest.mark.parametrize(
-    ("path", "length", "answer"),
+    ("path", "length", "tokens"),
     [
         ([0, 0, 0], 3, []),
         ([1, 1, 1], 3, [0]),
@@ -46,12 +46,12 @@ def test_frames_are_counted_rounding_up_and_padding_does_not_leak(stack: int) ->
         ([1, 2], 0, []),
     ],
 )
-def test_the_greedy_path_literally(path: list[int], length: int, answer: list[int]) -> None:
+def test_the_greedy_path_merges_repeats_and_removes_blanks(path: list[int], length: int, tokens: list[int]) -> None:
     log_probs = torch.eye(4)[path].clamp(min=1e-6).log()[None]
-    assert CTCHead.greedy(log_probs, torch.tensor([length])) == [answer]
+    assert CTCHead.greedy(log_probs, torch.tensor([length])) == [tokens]
 
 
-def test_the_head_gives_log_probabilities_with_the_blank_first() -> None:
+def test_the_head_returns_log_probabilities_with_the_blank_at_index_0() -> None:
     head = CTCHead(6, 9)
     log_probs = head(torch.randn(2, 3, 6))
     assert log_probs.shape == (2, 3, 10)
@@ -61,8 +61,8 @@ def test_the_head_gives_log_probabilities_with_the_blank_first() -> None:
     assert CTCHead.greedy(head(torch.randn(2, 3, 6)), torch.tensor([3, 3])) == [[], []]
 
 
-def test_the_loss_by_hand() -> None:
-    # Three frames, one token x: paths x--, -x-, --x, xx-, -xx, xxx (x-x would be two of them).
+def test_the_ctc_loss_is_the_sum_over_all_paths() -> None:
+    # Three frames, one token x: paths x--, -x-, --x, xx-, -xx, xxx (x-x would be two tokens).
     blank, x = torch.tensor([0.5, 0.6, 0.7]), torch.tensor([0.4, 0.3, 0.2])
     log_probs = torch.stack([blank, x, 1 - blank - x], dim=-1).log()[None]
     paths = ["x--", "-x-", "--x", "xx-", "-xx", "xxx"]
@@ -71,7 +71,7 @@ def test_the_loss_by_hand() -> None:
     assert float(loss) == pytest.approx(-math.log(total), rel=1e-5)
 
 
-def test_the_loss_is_the_mean_over_utterances_whatever_the_padding() -> None:
+def test_the_ctc_loss_is_the_mean_over_utterances_and_ignores_padding() -> None:
     torch.manual_seed(0)
     log_probs = torch.randn(2, 8, 5).log_softmax(-1)
     tokens, frames, count = torch.tensor([[0, 1, 3], [2, 2, 2]]), torch.tensor([8, 5]), torch.tensor([3, 1])
@@ -87,9 +87,9 @@ def test_the_loss_is_the_mean_over_utterances_whatever_the_padding() -> None:
     torch.testing.assert_close(CTCHead.loss(log_probs, frames, tokens, count), sum(singles) / 2)
 
 
-def test_an_answer_too_long_for_its_frames_counts_as_zero() -> None:
+def test_a_target_too_long_for_its_frames_has_no_loss_and_no_gradient() -> None:
     logits = torch.randn(2, 3, 5, requires_grad=True)
-    tokens, frames = torch.tensor([[1, 1], [1, 2]]), torch.tensor([2, 3])  # 1 1 needs a blank between: three frames
+    tokens, frames = torch.tensor([[1, 1], [1, 2]]), torch.tensor([2, 3])  # 1 1 needs three frames: 1, blank, 1
     loss = CTCHead.loss(logits.log_softmax(-1), frames, tokens, torch.tensor([2, 2]))
     other = CTCHead.loss(logits[1:].log_softmax(-1), frames[1:], tokens[1:], torch.tensor([2]))
     torch.testing.assert_close(loss, other / 2)

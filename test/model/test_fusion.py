@@ -1,4 +1,4 @@
-"""Fusion of the language model's layers: its formula, and that it starts as no fusion."""
+"""Fusion of the language model's layers: the formula, and the initialisation at the last layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fusion(last_bias: float = 0.0) -> LayerFusion:
     return LayerFusion(PromptWeights(3, 2, 8, last_bias), norm)
 
 
-def test_the_formula() -> None:
+def test_the_fused_states_follow_the_formula() -> None:
     module, beta = fusion(), np.array([[0.2, 0.3, 0.5], [0.7, 0.1, 0.2]])
     expected = beta[:, 2, None, None] * STATES[2].numpy()
     for layer, norm in enumerate(module.norms):
@@ -34,19 +34,19 @@ def test_the_formula() -> None:
     np.testing.assert_allclose(fused.detach(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_one_hot_at_the_last_layer_is_the_last_state() -> None:
+def test_one_hot_weights_select_one_layer() -> None:
     torch.testing.assert_close(fusion()(STATES, torch.eye(3)[[2, 2]]), STATES[2])
     first = fusion()
     torch.testing.assert_close(first(STATES, torch.eye(3)[[0, 0]]), first.norms[0](STATES[0]))
 
 
-def test_one_layer_has_nothing_to_fuse() -> None:
+def test_with_one_layer_the_output_is_its_state() -> None:
     module = LayerFusion(PromptWeights(1, 2, 8), nn.LayerNorm(8))
     beta = module.weights(torch.randn(2, 8), torch.tensor([0, 1]))
     torch.testing.assert_close(module(STATES[:1], beta), STATES[0])
 
 
-def test_norms_are_trained_copies_apart_from_the_original() -> None:
+def test_norms_are_trained_copies_of_a_frozen_final_norm() -> None:
     norm = nn.LayerNorm(8)
     norm.requires_grad_(False)
     module = LayerFusion(PromptWeights(3, 2, 8), norm)
@@ -56,21 +56,21 @@ def test_norms_are_trained_copies_apart_from_the_original() -> None:
     assert norm.weight.eq(1.0).all() and module.norms[1].weight.eq(1.0).all()
 
 
-def test_no_fusion_has_no_norms_to_leave_untrained() -> None:
+def test_without_fusion_there_are_no_parameters() -> None:
     module = LastLayerFusion(LastWeights(3, 2, 8))
     beta = module.weights(torch.randn(2, 8), torch.tensor([0, 1]))
     assert torch.equal(module(STATES, beta), STATES[2]) and not list(module.parameters())
 
 
 @pytest.mark.parametrize("config", [QWEN2, LLAMA], ids=["qwen2", "llama"])
-def test_a_bias_of_10_leaves_a_language_model_as_it_is(config: dict[str, object]) -> None:
+def test_with_a_last_bias_of_10_the_output_is_that_of_the_language_model(config: dict[str, object]) -> None:
     torch.manual_seed(0)
     decoder = LanguageModel(20, config=config).eval()
     module = LayerFusion(PromptWeights(3, 2, 32, last_bias=10.0), decoder.final_norm)
     tokens = torch.randint(20, (2, 6))
     states, _ = decoder(decoder.embed(tokens), torch.ones(2, 6), torch.arange(6)[None].expand(2, -1))
     beta = module.weights(torch.randn(2, 32), torch.tensor([0, 1]))
-    bare = decoder.llm(tokens).logits.softmax(-1)
-    torch.testing.assert_close(decoder.head(module(states, beta)).softmax(-1), bare, atol=1e-4, rtol=0)
-    even = decoder.head(module(states, torch.full((2, 3), 1 / 3))).softmax(-1)
-    assert (even - bare).abs().max() > 1e-3  # the tolerance tells them apart
+    expected = decoder.llm(tokens).logits.softmax(-1)
+    torch.testing.assert_close(decoder.head(module(states, beta)).softmax(-1), expected, atol=1e-4, rtol=0)
+    equal = decoder.head(module(states, torch.full((2, 3), 1 / 3))).softmax(-1)
+    assert (equal - expected).abs().max() > 1e-3  # well above the tolerance

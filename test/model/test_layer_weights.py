@@ -1,4 +1,4 @@
-"""Weights over layers: the formulas against NumPy, and what each class listens to."""
+"""Layer weights: the formulas in NumPy, and whether each class depends on the prompt or the task."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def disturb(weights: LayerWeights) -> LayerWeights:
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("layers", [1, 5])
-def test_rows_sum_to_1(kind: type[LayerWeights], layers: int) -> None:
+def test_the_weights_of_an_utterance_sum_to_1(kind: type[LayerWeights], layers: int) -> None:
     rows = disturb(kind(layers, 3, 8, temperature=0.5))(prompt_summary(), TASK)
     assert rows.shape == (4, layers) and (rows >= 0).all()
     torch.testing.assert_close(rows.sum(1), torch.ones(4))
@@ -48,7 +48,7 @@ def test_rows_sum_to_1(kind: type[LayerWeights], layers: int) -> None:
 
 @pytest.mark.parametrize("kind", [SharedWeights, PerTaskWeights, PromptWeights])
 @pytest.mark.parametrize(("last_bias", "temperature"), [(0.0, 1.0), (10.0, 1.0), (2.0, 0.5)])
-def test_training_starts_at_the_last_layer_s_bias(
+def test_the_initial_weights_follow_from_the_last_layer_s_bias(
     kind: type[LayerWeights], last_bias: float, temperature: float
 ) -> None:
     expected = softmax(np.array([0.0, 0.0, 0.0, last_bias]) / temperature)
@@ -56,13 +56,13 @@ def test_training_starts_at_the_last_layer_s_bias(
     np.testing.assert_allclose(rows, np.tile(expected, (4, 1)), rtol=1e-5)
 
 
-def test_the_published_formula() -> None:
+def test_shared_weights_follow_the_published_formula() -> None:
     weights = disturb(SharedWeights(4, 3, 8))
     logits = weights.weight.detach().numpy()
     np.testing.assert_allclose(weights(prompt_summary(), TASK).detach(), np.tile(softmax(logits), (4, 1)), rtol=1e-5)
 
 
-def test_each_task_has_its_row_and_learns_only_that() -> None:
+def test_per_task_weights_have_a_row_and_a_gradient_for_each_task() -> None:
     weights = disturb(PerTaskWeights(4, 3, 8, temperature=2.0))
     rows = weights(prompt_summary(), TASK)
     np.testing.assert_allclose(rows.detach(), softmax(weights.weight.detach().numpy() / 2.0)[TASK], rtol=1e-5)
@@ -72,7 +72,7 @@ def test_each_task_has_its_row_and_learns_only_that() -> None:
     assert weights.weight.grad.abs().sum(1).gt(0).tolist() == [False, False, True]
 
 
-def test_prompts_decide_whatever_their_loudness() -> None:
+def test_prompt_weights_depend_on_the_prompt_but_not_on_the_norm_of_its_summary() -> None:
     weights = disturb(PromptWeights(4, 3, 8, temperature=3.0))
     rows = weights(prompt_summary(), TASK)
     assert (rows[0] - rows[1]).abs().max() > 1e-3
@@ -87,23 +87,23 @@ def test_prompts_decide_whatever_their_loudness() -> None:
     np.testing.assert_allclose(rows.detach(), softmax(logits / 3.0), rtol=1e-4)
 
 
-def test_prompt_weights_learn_from_their_start() -> None:
+def test_prompt_weights_have_gradients_at_initialisation() -> None:
     weights = PromptWeights(4, 3, 8, last_bias=1.0)
     weights(prompt_summary(), TASK)[:, 0].sum().backward()
     assert weights.mlp[-1].weight.grad.abs().sum() > 0 and weights.mlp[-1].bias.grad.abs().sum() > 0
 
 
-def test_last_and_uniform_literally() -> None:
+def test_last_and_uniform_weights_are_constant() -> None:
     assert LastWeights(3, 3, 8)(prompt_summary(), TASK).tolist() == [[0, 0, 1]] * 4
     assert UniformWeights(4, 3, 8)(prompt_summary(), TASK).tolist() == [[0.25] * 4] * 4
 
 
-def test_temperature_must_be_positive() -> None:
+def test_a_temperature_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match=r"temperature must be positive, got 0\.0"):
         SharedWeights(4, 3, 8, temperature=0.0)
 
 
-def test_the_sum_against_numpy_and_at_its_limits() -> None:
+def test_the_weighted_sum_agrees_with_numpy_and_with_one_hot_and_equal_weights() -> None:
     states = [torch.randn(2, 5, 3) for _ in range(4)]
     weights = torch.rand(2, 4)
     expected = np.einsum("lbtd,bl->btd", np.stack([state.numpy() for state in states]), weights.numpy())
@@ -115,14 +115,14 @@ def test_the_sum_against_numpy_and_at_its_limits() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 5])
-def test_a_sum_of_more_or_fewer_states_is_refused(count: int) -> None:
+def test_other_numbers_of_states_than_of_weights_are_refused(count: int) -> None:
     states = [torch.randn(2, 5, 3) for _ in range(count)]
     for given in (states, iter(states)):
         with pytest.raises(ValueError, match=f"{count} layer states for 4 layer weights"):
             weighted_sum(given, torch.rand(2, 4))
 
 
-def test_states_of_half_precision_are_summed_in_that_of_the_weights() -> None:
+def test_bfloat16_states_are_summed_in_the_precision_of_the_weights() -> None:
     states = [torch.ones(1, 1, 1, dtype=torch.bfloat16)] * 3
     weights = torch.tensor([[1.0, 2.0**-12, 2.0**-12]], requires_grad=True)
     total = weighted_sum(iter(states), weights)

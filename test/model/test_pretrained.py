@@ -1,20 +1,22 @@
-"""Pre-trained models: brought in whole, shaped on the meta device, held in one precision whatever is asked for."""
+"""Pre-trained models: loaded weights, shapes on the meta device, and the precision of frozen parameters."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny import QWEN2, save_llm
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoFeatureExtractor, AutoModelForCausalLM
 
-from harmonifuse_espnet.model.pretrained import Pretrained, load_pretrained
+from harmonifuse_espnet.common.errors import InputError, MissingFileError, UserError
+from harmonifuse_espnet.model.pretrained import Pretrained, load_feature_extractor, load_pretrained, short_errors
 
 
 class Half(Pretrained):
-    """One frozen weight, one trained."""
+    """A frozen and a trained layer."""
 
     frozen = True
 
@@ -23,14 +25,14 @@ class Half(Pretrained):
         self.base, self.trained = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
 
 
-def test_weights_come_from_the_folder(tmp_path: Path) -> None:
+def test_weights_are_loaded_from_the_folder(tmp_path: Path) -> None:
     folder = save_llm(tmp_path)
     expected = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     found = load_pretrained("decoder_conf", AutoModelForCausalLM, folder, None).state_dict()
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
-def test_on_the_meta_device_only_shapes_are_made_and_no_weights_are_needed(tmp_path: Path) -> None:
+def test_on_the_meta_device_shapes_need_no_weights(tmp_path: Path) -> None:
     folder = Path(save_llm(tmp_path))
     count = sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(folder).parameters())
     (folder / "model.safetensors").unlink()
@@ -40,7 +42,7 @@ def test_on_the_meta_device_only_shapes_are_made_and_no_weights_are_needed(tmp_p
     assert sum(weight.numel() for weight in llm.parameters()) == count
 
 
-def test_overrides_win_over_the_model_s_own_fields(tmp_path: Path) -> None:
+def test_overrides_replace_fields_of_the_config(tmp_path: Path) -> None:
     llm = load_pretrained("decoder_conf", AutoModelForCausalLM, save_llm(tmp_path), None, attention_dropout=0.25)
     assert llm.config.attention_dropout == 0.25
     config = {**QWEN2, "attention_dropout": 0.5}
@@ -50,25 +52,76 @@ def test_overrides_win_over_the_model_s_own_fields(tmp_path: Path) -> None:
     )
 
 
-def test_exactly_one_of_model_and_config() -> None:
+def test_both_or_neither_of_model_and_config_are_refused() -> None:
     for model, config in ((None, None), ("a", QWEN2)):
         with pytest.raises(ValueError, match="decoder_conf needs either 'model' or 'config', got model="):
             load_pretrained("decoder_conf", AutoModelForCausalLM, model, config)
 
 
-def test_what_is_frozen_keeps_its_precision_and_what_is_trained_follows() -> None:
+UNKNOWN = "decoder_conf: config has model_type 'qwen99', which Hugging Face transformers does not know; correct it or i"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "qwen99"}, UNKNOWN),
+        ({"hidden_size": 32}, "decoder_conf: config has no model_type; add it, such as model_type: wavlm or qwen2"),
+        ({"model_type": "wavlm"}, "decoder_conf: config is invalid: Unrecognized configuration class .*; correct it"),
+        ({**QWEN2, "hidden_size": "wide"}, "config is invalid: .*'hidden_size' expected int, got str .*; correct it"),
+    ],
+)
+def test_an_invalid_config_is_refused_in_one_line(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_pretrained("decoder_conf", AutoModelForCausalLM, None, config)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_missing_model_is_refused_in_one_line(device: str, tmp_path: Path) -> None:
+    missing, empty = tmp_path / "missing", tmp_path / "empty"
+    empty.mkdir()
+    with torch.device(device):
+        remedy = "correct the name, or download the model with tools/fetch_models.py and give its folder"
+        with pytest.raises(MissingFileError, match=f"decoder_conf: {missing} is neither a folder nor a .*{remedy}"):
+            load_pretrained("decoder_conf", AutoModelForCausalLM, str(missing), None)
+        with pytest.raises(InputError, match=f"the config.json of {empty} is invalid: .*model_type.*; correct it"):
+            load_pretrained("decoder_conf", AutoModelForCausalLM, str(empty), None)
+        (empty / "config.json").write_text('{"model_type": "qwen99"}')
+        with pytest.raises(InputError, match=f"the config.json of {empty} is invalid: .*`qwen99`.*; correct") as error:
+            load_pretrained("decoder_conf", AutoModelForCausalLM, str(empty), None)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_weights_or_feature_extractor_is_refused(tmp_path: Path) -> None:
+    folder = Path(save_llm(tmp_path))
+    with pytest.raises(MissingFileError, match=f"frontend_conf: the folder {folder} cannot be loaded .*feature extra"):
+        load_feature_extractor("frontend_conf", AutoFeatureExtractor, str(folder))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(
+        MissingFileError, match=f"decoder_conf: the folder {folder} cannot be loaded .*no file named mod"
+    ):
+        load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
+
+
+def test_errors_of_the_file_system_are_not_changed() -> None:
+    with pytest.raises(OSError, match="No space left") as error, short_errors("decoder_conf", "a/b"):
+        raise OSError(28, "No space left on device")
+    assert not isinstance(error.value, UserError)
+
+
+def test_frozen_parameters_keep_their_precision_and_trained_ones_are_converted() -> None:
     module = Half().to(dtype=torch.float64)
     assert (module.base.weight.dtype, module.trained.weight.dtype) == (torch.float32, torch.float64)
     assert module.dtype == torch.float32
 
 
-def test_a_model_that_learns_follows_whole_even_where_a_part_is_frozen() -> None:
+def test_all_parameters_of_a_model_that_is_not_frozen_are_converted() -> None:
     module = Half()
     module.frozen = False
     assert {weight.dtype for weight in module.to(dtype=torch.float64).parameters()} == {torch.float64}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: bfloat16 is for GPUs")
-def test_what_is_frozen_is_bfloat16_on_a_gpu() -> None:
+def test_frozen_parameters_are_bfloat16_on_a_gpu() -> None:
     module = Half().to(device="cuda", dtype=torch.float32)
     assert (module.base.weight.dtype, module.trained.weight.dtype) == (torch.bfloat16, torch.float32)

@@ -30,7 +30,7 @@ def test_the_encoder_s_table(tmp_path: Path) -> None:
     assert float(figures[0]) > 0 and float(figures[1]) > 0 and float(figures[-1]) < 1e-4
 
 
-def test_batches_come_with_lengths_alike_and_ragged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_have_equal_and_ragged_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     encoder = importlib.import_module("benchmarks.encoder")
     args = argparse.Namespace(model="wavlm-large", device="cpu", lengths=[0.3, 3], batches=[1, 3], threads=1)

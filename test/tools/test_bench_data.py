@@ -1,4 +1,4 @@
-"""The benchmark of data preparation: two implementations that must agree (IEMOCAP: in test/corpora)."""
+"""The benchmark of data preparation, whose two implementations must agree (IEMOCAP: in test/corpora)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 from bench import main
 from benchmarks import data
-from make_stand_ins import make_stand_ins
+from make_synthetic_data import make_synthetic_data
 
 
 def test_both_implementations_agree_and_are_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["bench.py", "data", "--work_dir", str(tmp_path), "--subsets", "dev-clean=150"])
-    monkeypatch.setattr(data, "time_iemocap", lambda work, out: "IEMOCAP is timed in a test of its own")
+    monkeypatch.setattr(data, "time_iemocap", lambda work, out: "IEMOCAP has its own test")
     monkeypatch.setattr(data, "KINDS", {"librispeech": "LibriSpeech"})
     main()
     last = capsys.readouterr().out.splitlines()[-1]
-    number = r"\d+\.\d+"
+    number, tables = r"\d+\.\d+", r"wav\.scp, text, utt2spk"
     assert re.fullmatch(
-        rf"LibriSpeech: 150 utterances, wav\.scp, text, utt2spk the same: {number} s, shell {number} s, ratio {number}",
+        rf"LibriSpeech: 150 utterances, identical {tables}: {number} s, shell {number} s, ratio {number}",
         last,
     )
 
 
 def test_a_difference_is_an_error_not_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_stand_ins(tmp_path, ["librispeech"], subsets=["dev-clean=10"], empty=True)
+    make_synthetic_data(tmp_path, ["librispeech"], subsets=["dev-clean=10"], empty=True)
     monkeypatch.setattr(data, "SHELL", tmp_path)
     script = (Path(data.__file__).parent / "librispeech.sh").read_text()
     (tmp_path / "librispeech.sh").write_text(script.replace("print $1, speaker", "print $1, $1"))

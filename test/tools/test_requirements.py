@@ -1,4 +1,4 @@
-"""What setup.py asks for, what the constraints pin, and what the check of an installation says about both."""
+"""The requirements of setup.py, the pinned versions, and the check of an installation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The arguments that setup.py gives to setuptools."""
+    """The arguments that setup.py passes to setuptools."""
     given: dict[str, Any] = {}
     monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
     runpy.run_path(str(ROOT / "setup.py"))
@@ -29,7 +29,7 @@ def package(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def check_install() -> dict[str, Any]:
-    """The names in tools/check_install.py."""
+    """The names defined in tools/check_install.py."""
     return runpy.run_path(str(ROOT / "tools" / "check_install.py"))
 
 
@@ -67,16 +67,18 @@ def test_the_check_reads_every_requirement_of_setup_py(package: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    ("requirement", "good", "says"),
+    ("requirement", "met", "line"),
     [
         ("pytest>=1", True, f"pytest             {pytest.__version__}"),
         ("pytest<1", False, f"{pytest.__version__} IS OUT OF RANGE (needs <1)"),
         ("no-such-package>=2", False, "no-such-package    MISSING (needs >=2)"),
     ],
 )
-def test_the_check_says_what_is_wrong(check_install: dict[str, Any], requirement: str, good: bool, says: str) -> None:
-    met, line = check_install["check"](requirement)
-    assert met is good and says in line
+def test_the_check_describes_each_requirement(
+    check_install: dict[str, Any], requirement: str, met: bool, line: str
+) -> None:
+    is_met, printed = check_install["check"](requirement)
+    assert is_met is met and line in printed
 
 
 def test_the_check_fails_with_the_remedy(tmp_path: Path) -> None:

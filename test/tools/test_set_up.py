@@ -1,4 +1,4 @@
-"""Set-up: the real script, with a base Python that pretends to make environments and to install."""
+"""Set-up: the real script, with a base Python that only pretends to create environments and to install."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_PYTHON = """#!/bin/bash
-# A Python whose `-m venv` and `-m pip` only write down that they were called; `pip install` fails where FAIL is set.
+# A Python whose `-m venv` and `-m pip` only record their calls; `pip install` fails if FAIL is set.
 case "$*" in
     "-m venv --clear "*)
         echo venv >>"$RECORD"
@@ -27,7 +27,7 @@ FULL = ["venv", "pip constraints.txt setuptools", "pip -e ..[dev,demo]"]
 
 
 class Clone:
-    """A clone with only what set-up reads, and an environment folder beside it."""
+    """A clone with only the files that set-up reads, and an environment folder beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root, self.venv = folder, folder / "a clone", folder / "an environment"
@@ -53,7 +53,7 @@ class Clone:
         return self.run(["bash", script, str(self.venv), str(self.python)], **variables)
 
     def steps(self) -> list[str]:
-        """What was done since the last time that this was asked."""
+        """The steps recorded since the last call of this method."""
         steps = self.record.read_text(encoding="utf-8").splitlines() if self.record.exists() else []
         self.record.unlink(missing_ok=True)
         return steps
@@ -61,18 +61,18 @@ class Clone:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
-    """A clone at a path with blanks and a quote."""
+    """A clone at a path with spaces and a quote."""
     return Clone(tmp_path / "it's here")
 
 
-def test_set_up_is_made_once(clone: Clone) -> None:
+def test_the_environment_is_created_once(clone: Clone) -> None:
     first = clone.set_up()
     assert first.returncode == 0 and clone.steps() == FULL, first.stdout
     second = clone.set_up()
     assert (second.returncode, second.stdout, clone.steps()) == (0, "", [])
 
 
-def test_an_interrupted_set_up_is_not_trusted(clone: Clone) -> None:
+def test_an_interrupted_set_up_is_repeated(clone: Clone) -> None:
     assert clone.set_up(FAIL="1").returncode != 0
     assert clone.steps() == FULL[:2]
     assert clone.set_up().returncode == 0
@@ -80,7 +80,7 @@ def test_an_interrupted_set_up_is_not_trusted(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize("file", ["setup.py", "tools/constraints.txt"])
-def test_other_requirements_make_it_anew(clone: Clone, file: str) -> None:
+def test_other_requirements_create_it_again(clone: Clone, file: str) -> None:
     clone.set_up()
     clone.steps()
     with (clone.root / file).open("a", encoding="utf-8") as stream:
@@ -89,7 +89,7 @@ def test_other_requirements_make_it_anew(clone: Clone, file: str) -> None:
     assert clone.steps() == FULL
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(clone: Clone) -> None:
+def test_an_environment_without_python_is_created_again(clone: Clone) -> None:
     clone.set_up()
     clone.steps()
     (clone.venv / "bin" / "python").unlink()
@@ -97,7 +97,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(clone: Clone) -> None:
     assert clone.steps() == FULL
 
 
-def test_another_clone_with_the_same_requirements_is_only_pointed_to(clone: Clone) -> None:
+def test_another_clone_with_the_same_requirements_is_only_installed(clone: Clone) -> None:
     clone.set_up()
     clone.steps()
     clone.root = clone.root.rename(clone.folder / "another clone")
@@ -106,7 +106,7 @@ def test_another_clone_with_the_same_requirements_is_only_pointed_to(clone: Clon
     assert clone.set_up().stdout == ""
 
 
-def test_a_folder_that_is_no_environment_is_never_cleared(clone: Clone) -> None:
+def test_a_folder_that_is_not_an_environment_is_never_cleared(clone: Clone) -> None:
     clone.venv.mkdir()
     (clone.venv / "thesis.tex").touch()
     done = clone.set_up()
@@ -120,7 +120,7 @@ def test_an_unknown_base_python_is_named(clone: Clone) -> None:
     assert done.returncode == 1 and "no Python called '/no/python'; name one" in done.stdout
 
 
-def test_an_old_python_is_told_so() -> None:
+def test_an_old_python_is_reported() -> None:
     code = "import runpy, sys; sys.version_info = (3, 9, 1); runpy.run_path(sys.argv[1])"
     command = [sys.executable, "-c", code, str(ROOT / "tools" / "env_key.py")]
     done = subprocess.run(command, text=True, capture_output=True, timeout=60)
@@ -128,7 +128,7 @@ def test_an_old_python_is_told_so() -> None:
     assert "harmonifuse_espnet needs Python 3.10 or newer" in done.stderr and "BASE_PYTHON=" in done.stderr
 
 
-def test_make_sets_up_in_the_folder_that_is_named(clone: Clone) -> None:
+def test_make_sets_up_in_the_named_folder(clone: Clone) -> None:
     make = ["make", "-s", "-C", str(clone.root / "tools"), f"BASE_PYTHON={clone.python}"]
     assert clone.run([*make, "venv", f"VENV={clone.venv}"]).returncode == 0
     assert clone.steps() == FULL and (clone.venv / "harmonifuse.done").is_file()
@@ -138,13 +138,13 @@ def test_make_sets_up_in_the_folder_that_is_named(clone: Clone) -> None:
     assert clone.steps() == FULL and (clone.root / "tools" / "venv" / "harmonifuse.done").is_file()
 
 
-def test_make_with_an_environment_of_ones_own_only_checks_it(clone: Clone) -> None:
+def test_make_only_checks_an_existing_environment(clone: Clone) -> None:
     done = clone.run(["make", "-s", "-C", str(clone.root / "tools"), "venv", f"PYTHON={sys.executable}"])
     assert "espnet             202511" in done.stdout
     assert not (clone.root / "tools" / "venv").exists()
 
 
-def test_ci_keeps_its_environment_by_key_and_runs_the_readmes_command(clone: Clone, tmp_path: Path) -> None:
+def test_ci_keeps_its_environment_by_key_and_runs_the_test_target(clone: Clone, tmp_path: Path) -> None:
     (clone.root / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", clone.root / ".ci" / "run")
     (tmp_path / "make").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >"$RECORD"\n', encoding="utf-8")

@@ -1,15 +1,18 @@
-"""What a step is reckoned to need, against the tensors that autograd keeps and against hand-worked sums."""
+"""Memory estimates, compared with the tensors that autograd keeps and with sums worked out by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from tiny import ENCODER, LOGMEL, LORA, QWEN2, VOCAB, build_model, noise, pad
+from tiny import ENCODER, LOGMEL, LORA, QWEN2, VOCAB, build_model, collated, noise
 from torch import nn
 
+from harmonifuse_espnet.data.batch import SpeechBatch
+from harmonifuse_espnet.model.activations import BatchShape, Precision
 from harmonifuse_espnet.model.encoders.conformer import ConformerEncoder
 from harmonifuse_espnet.model.encoders.hugging_face import HuggingFaceEncoder
 from harmonifuse_espnet.model.encoders.precomputed import PrecomputedEncoder
@@ -18,12 +21,9 @@ from harmonifuse_espnet.model.encoders.whisper import WhisperEncoder
 from harmonifuse_espnet.model.language_model import LanguageModel
 from harmonifuse_espnet.model.outputs import BothOutput, TextOutput
 from harmonifuse_espnet.train.memory_plan import (
-    CONTEXT,
-    BatchShape,
-    Precision,
+    CUDA_CONTEXT,
     activations,
     estimate_memory,
-    frames_of,
     optimizer_state_bytes,
 )
 
@@ -43,9 +43,9 @@ EVERYWHERE = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "d
 
 
 def kept_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:
-    """Bytes of the storages that autograd keeps for the backward pass, parameters left out."""
+    """Return the bytes of the storages that autograd keeps for the backward pass, without parameters."""
     known = {weight.untyped_storage().data_ptr() for weight in module.parameters()}
-    sizes: dict[int, tuple[int, torch.Tensor]] = {}  # the tensor keeps its address from being used again
+    sizes: dict[int, tuple[int, torch.Tensor]] = {}  # holding the tensor prevents that its address is reused
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -54,8 +54,8 @@ def kept_bytes(module: nn.Module, forward: Callable[[], Any]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        outcome = forward()
-    assert outcome is not None
+        result = forward()
+    assert result is not None
     return sum(size for size, _ in sizes.values())
 
 
@@ -67,10 +67,10 @@ def kept_by_llm(decoder: LanguageModel, positions: int) -> int:
 
 @pytest.mark.parametrize("lora", [None, LORA, {**LORA, "target_modules": EVERYWHERE}], ids=["whole", "lora", "lora7"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
-def test_the_language_model_keeps_what_the_formula_says(lora: dict[str, Any] | None, half: bool) -> None:
+def test_the_language_model_keeps_what_the_formula_states(lora: dict[str, Any] | None, half: bool) -> None:
     conf = {"vocab_size": VOCAB, "config": LLM, "lora": lora}
     model = build_model(decoder=conf)
-    positions = 2 * (6 + -(-frames_of(model.frontend, 64000) // 2) + 12)
+    positions = 2 * (6 + -(-model.frontend.num_frames(64000) // 2) + 12)
     plain = 0
     for checkpointing in (False, True):
         decoder = LanguageModel(**conf, gradient_checkpointing=checkpointing).train()
@@ -78,104 +78,109 @@ def test_the_language_model_keeps_what_the_formula_says(lora: dict[str, Any] | N
             for weight in decoder.parameters():
                 weight.data = weight.data if weight.requires_grad else weight.data.bfloat16()
         model.decoder = decoder
-        reckoned = activations(model, SHAPE, GPU if half else CPU)["language model"]
+        estimate = activations(model, SHAPE, GPU if half else CPU)["language model"]
         kept = kept_by_llm(decoder, positions)
-        again = plain // 4  # of the four layers, checkpointed, one at a time comes back in the backward pass
-        assert 0.8 < (kept + again) / reckoned < 1.2
+        recomputed = plain // 4  # with checkpointing, the backward pass recomputes one of the four layers at a time
+        assert 0.8 < (kept + recomputed) / estimate < 1.2
         plain = kept
 
 
-def kept_by_encoder(frontend: HuggingFaceEncoder, length: int) -> int:
-    """Of two utterances, one a frame shorter, whose states are weighed as the model does it."""
-    weights = torch.ones(frontend.num_layers, requires_grad=True)
+def kept_by_encoder(encoder: HuggingFaceEncoder, length: int) -> int:
+    """Return the bytes kept for the weighted sum of the states of two utterances, one a frame shorter."""
+    weights = torch.ones(encoder.num_layers, requires_grad=True)
 
     def forward() -> Any:
-        states, _ = frontend(torch.randn(2, length), torch.tensor([length, length - 320]))
+        states, _ = encoder(torch.randn(2, length), torch.tensor([length, length - 320]))
         return sum(weight * state for weight, state in zip(weights, states, strict=True))
 
-    return kept_bytes(frontend.train(), forward)
+    return kept_bytes(encoder.train(), forward)
 
 
-def reckoned_of_encoder(frontend: HuggingFaceEncoder, length: int, precision: Precision = CPU) -> int:
+def estimate_of_encoder(encoder: HuggingFaceEncoder, length: int, precision: Precision = CPU) -> int:
     shape = BatchShape(utterances=2, length=length, tokens=12, prompt=6)
-    return activations(build_model(frontend=frontend), shape, precision)["encoder"]
+    return activations(build_model(frontend=encoder), shape, precision)["encoder"]
 
 
 def check_trained_encoder(kind: Any, config: dict[str, Any], length: int) -> None:
-    """Without and with checkpointing, which covers the four layers, but not the convolutions before them."""
+    """Check the estimate without and with checkpointing of the four layers, but not of the convolutions before them."""
     plain = 0
     for checkpointing in (False, True):
-        frontend = kind(config=config, freeze=False, gradient_checkpointing=checkpointing)
-        kept = kept_by_encoder(frontend, length)
-        again = (plain - kept) // 4 if checkpointing else 0  # one layer at a time comes back in the backward pass
-        assert 0.8 < (kept + again) / reckoned_of_encoder(frontend, length) < 1.2
+        encoder = kind(config=config, freeze=False, gradient_checkpointing=checkpointing)
+        kept = kept_by_encoder(encoder, length)
+        recomputed = (plain - kept) // 4 if checkpointing else 0  # one layer at a time in the backward pass
+        assert 0.8 < (kept + recomputed) / estimate_of_encoder(encoder, length) < 1.2
         plain = kept
 
 
 @pytest.mark.parametrize("norm", ["layer", "group"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("model_type", ["wavlm", "hubert", "wav2vec2"])
-def test_a_trained_encoder_keeps_its_convolutions_too(model_type: str, dropout: float, norm: str) -> None:
+def test_a_trained_self_supervised_encoder_keeps_what_the_formula_states(
+    model_type: str, dropout: float, norm: str
+) -> None:
     config = {**SSL, "model_type": model_type, "attention_dropout": dropout, "hidden_dropout": dropout}
     config |= {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", "activation_dropout": dropout}
     check_trained_encoder(SelfSupervisedEncoder, config, 64000)
 
 
 @pytest.mark.parametrize("length", [16000, 320000])
-def test_a_trained_whisper_keeps_whole_windows(length: int) -> None:
+def test_a_trained_whisper_encoder_keeps_whole_windows(length: int) -> None:
     check_trained_encoder(WhisperEncoder, WHISPER, length)
 
 
-def test_a_frozen_whisper_hands_out_the_utterances_frames_and_works_on_windows() -> None:
-    frontend = WhisperEncoder(config=WHISPER)
+def test_a_frozen_whisper_encoder_returns_the_frames_of_utterances_and_computes_windows() -> None:
+    encoder = WhisperEncoder(config=WHISPER)
     states = 4 * 2 * 50 * 128
-    assert kept_by_encoder(frontend, 16000) == 4 * states
+    assert kept_by_encoder(encoder, 16000) == 4 * states
     working = 2 * 1500 * (4 * 128 + 2 * 512)
-    assert reckoned_of_encoder(frontend, 16000) == 4 * (states + working)
-    assert reckoned_of_encoder(frontend, 16000, GPU) == 2 * (states + working)
-    longer = reckoned_of_encoder(frontend, 480001)
+    assert estimate_of_encoder(encoder, 16000) == 4 * (states + working)
+    assert estimate_of_encoder(encoder, 16000, GPU) == 2 * (states + working)
+    longer = estimate_of_encoder(encoder, 480001)
     assert longer == 4 * (4 * 2 * 1500 * 128 + 2 * working)  # a second window, for one sample
 
 
+def two_utterances(task: int) -> SpeechBatch:
+    """Return a batch of the size ``SHAPE``: 4 s of speech, 5 prompt tokens and 12 target tokens each."""
+    ctc_text = [4] * 11 if task == 0 else [4]
+    tokens = {"prompt": [5] * 5, "text": [4] * 11 + [2], "ctc_text": ctc_text, "task": [task], "label": [task - 1]}
+    arrays = {name: np.array(value) for name, value in tokens.items()}
+    return collated([{**arrays, "speech": noise(64000, seed)} for seed in (1, 2)])
+
+
 @pytest.mark.parametrize("ctc", [True, False])
-def test_a_whole_step_keeps_what_the_formulas_say(ctc: bool) -> None:
-    frontend = ConformerEncoder(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
-    model = build_model(frontend=frontend, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
-    batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
-    batch |= pad([[5] * 5] * 2, "prompt") | pad([[4] * 11] * 2, "ctc_text")
-    batch |= pad([[0]] * 2, "task") | pad([[-1]] * 2, "label")
-    kept = kept_bytes(model, lambda: model(**batch)[0])
-    reckoned = sum(activations(model, SHAPE, CPU).values())
-    assert 0.67 < kept / reckoned < 1.5
+def test_a_training_step_keeps_what_the_formulas_state(ctc: bool) -> None:
+    encoder = ConformerEncoder(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
+    model = build_model(frontend=encoder, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
+    batch = two_utterances(task=0)
+    kept = kept_bytes(model, lambda: model(batch)[0])
+    estimate = sum(activations(model, SHAPE, CPU).values())
+    assert 0.67 < kept / estimate < 1.5
 
 
-def test_a_classifier_keeps_the_fusion_of_every_position_that_it_pools() -> None:
-    """Beside the fusion of the words."""
-    batch = pad([noise(64000, 1), noise(64000, 2)], "speech") | pad([[4] * 11 + [2]] * 2, "text")
-    batch |= (
-        pad([[5] * 5] * 2, "prompt") | pad([[4]] * 2, "ctc_text") | pad([[1]] * 2, "task") | pad([[0]] * 2, "label")
-    )
-    kept, reckoned = [], []
+def test_a_classifier_keeps_the_fused_states_of_all_positions() -> None:
+    batch = two_utterances(task=1)
+    kept, estimates = [], []
     for output in (TextOutput, BothOutput):
         decoder = {"vocab_size": VOCAB, "config": LLM, "lora": LORA}
         model = build_model(decoder=decoder, ctc=False, output=output).train()
-        kept.append(kept_bytes(model, lambda model=model: model(**batch)[0]))
-        reckoned.append(activations(model, SHAPE, CPU)["fusion and logits"])
-    assert 0.67 < (kept[1] - kept[0]) / (reckoned[1] - reckoned[0]) < 1.5
+        kept.append(kept_bytes(model, lambda model=model: model(batch)[0]))
+        estimates.append(activations(model, SHAPE, CPU)["fusion and logits"])
+    assert 0.67 < (kept[1] - kept[0]) / (estimates[1] - estimates[0]) < 1.5
 
 
-def test_frames_are_those_of_the_frontends() -> None:
-    frontend = ConformerEncoder(**LOGMEL).eval()
+def test_num_frames_is_the_number_of_frames_that_the_encoder_returns() -> None:
+    encoder = ConformerEncoder(**LOGMEL).eval()
     for samples in (640, 5000, 16000):
-        _, lengths = frontend(torch.zeros(1, samples), torch.tensor([samples]))
-        assert frames_of(frontend, samples) == int(lengths)
+        _, lengths = encoder(torch.zeros(1, samples), torch.tensor([samples]))
+        assert encoder.num_frames(samples) == int(lengths)
     dumped = ConformerEncoder(**LOGMEL, feats_type="fbank").eval()
-    assert frames_of(dumped, 101) == int(dumped(torch.zeros(1, 101, 12), torch.tensor([101]))[1])
-    assert frames_of(PrecomputedEncoder(3, 16), 77) == 77
-    assert frames_of(nn.Module(), 16000) == 50  # pre-trained: 20 ms
+    assert dumped.num_frames(101) == int(dumped(torch.zeros(1, 101, 12), torch.tensor([101]))[1])
+    assert PrecomputedEncoder(3, 16).num_frames(77) == 77
+    for pretrained in (SelfSupervisedEncoder(config={**SSL, "model_type": "wavlm"}), WhisperEncoder(config=WHISPER)):
+        assert pretrained.num_frames(16000) == 50  # of 20 ms, to within one frame
 
 
-def test_weights_gradients_and_state_by_hand() -> None:
+def test_weights_gradients_and_optimizer_state_by_hand() -> None:
     model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -185,20 +190,24 @@ def test_weights_gradients_and_state_by_hand() -> None:
     on_gpus = estimate_memory(model, SHAPE, Precision(gpu=True, amp=True), 8.0, ranks=2)
     assert (on_gpus["weights"], on_gpus["gradients"]) == (2 * frozen + 4 * trained, 8 * trained)
     assert on_gpus["bfloat16 copies of trained weights"] == 2 * trained
-    assert on_gpus["CUDA context and fragments"] > CONTEXT
+    assert on_gpus["CUDA context and fragments"] > CUDA_CONTEXT
 
 
-def test_a_part_s_precision_is_that_of_its_frozen_weights_or_of_autocast() -> None:
+def test_the_precision_of_a_part_is_that_of_its_frozen_weights_or_of_autocast() -> None:
     model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
     whole = LanguageModel(VOCAB, config=QWEN2)
     for amp, gpu, expected in ((False, False, 4), (True, False, 4), (False, True, 2), (True, True, 2)):
-        assert Precision(gpu, amp).activation(model.decoder) == expected
-    assert (GPU.activation(whole), Precision(True, True).activation(whole), GPU.activation(model.gate)) == (4, 2, 4)
-    trained = WhisperEncoder(config=WHISPER, freeze=False)  # but for its sinusoids
-    assert (GPU.activation(trained), GPU.activation(WhisperEncoder(config=WHISPER))) == (4, 2)
+        assert Precision(gpu, amp).element_size(model.decoder) == expected
+    assert (GPU.element_size(whole), Precision(True, True).element_size(whole), GPU.element_size(model.gate)) == (
+        4,
+        2,
+        4,
+    )
+    trained = WhisperEncoder(config=WHISPER, freeze=False)  # except its sinusoids
+    assert (GPU.element_size(trained), GPU.element_size(WhisperEncoder(config=WHISPER))) == (4, 2)
 
 
-def test_logits_of_a_large_vocabulary_count() -> None:
+def test_logits_of_a_large_vocabulary_by_hand() -> None:
     model = build_model(decoder={"vocab_size": 5000, "config": QWEN2})
     parts = activations(model, BatchShape(utterances=3, length=16000, tokens=100, prompt=4), CPU)
     assert parts["fusion and logits"] == 300 * (3 * 3 * 32 * 4 + 5000 * 16)
@@ -223,6 +232,6 @@ def test_longer_and_more_utterances_need_more() -> None:
         (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}, 4),
     ],
 )
-def test_optimizers_tell_their_state_s_size(kind: Any, options: dict[str, Any], expected: int) -> None:
+def test_the_size_of_the_optimizer_state_is_measured(kind: Any, options: dict[str, Any], expected: int) -> None:
     optimizer = kind(nn.Linear(64, 64).parameters(), **options)
     assert optimizer_state_bytes(optimizer) == pytest.approx(expected, rel=0.01)

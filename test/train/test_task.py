@@ -1,4 +1,4 @@
-"""Configs become networks, and a new task is data alone."""
+"""The task class: options and the network, batches by task, new tasks, freezing and parameter groups."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 import torch
 import yaml
 from espnet2.train.distributed_utils import DistributedOption
-from tiny import GENDER, LORA, TABLE, Recipe, row_of, save_encoder, save_llm
+from tiny import GENDER, LORA, TABLE, Recipe, row_of, save_encoder, save_llm, targets_of
 
 from harmonifuse_espnet.bin import score
 from harmonifuse_espnet.bin.train import get_parser
-from harmonifuse_espnet.data.preprocessor import collate
+from harmonifuse_espnet.common.compatibility import FORMAT_VERSION
+from harmonifuse_espnet.data.batch import collate
 from harmonifuse_espnet.inference.gate_trace import read_gates
 from harmonifuse_espnet.model.fusion import LastLayerFusion, LayerFusion
 from harmonifuse_espnet.model.gate import Projection, PromptGate, TaskGate
@@ -50,7 +51,7 @@ def build(recipe: Recipe, config: dict[str, Any] | None = None, **options: Any) 
 
 
 def one_step(recipe: Recipe, model: HarmoniFuseModel, config: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
-    """Statistics of a mixed batch, which the model also learns from."""
+    """Compute loss and gradients of a mixed batch; return its statistics."""
     preprocess = HarmoniFuseTask.build_preprocess_fn(parse(recipe, config), train=True)
     np.random.seed(0)
     examples = []
@@ -62,11 +63,11 @@ def one_step(recipe: Recipe, model: HarmoniFuseModel, config: dict[str, Any] | N
     return stats
 
 
-def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
+def test_the_default_options_build_the_method(recipe: Recipe) -> None:
     model = build(recipe)
     assert type(model.layer_weights) is PerTaskWeights and type(model.gate) is PromptGate
     assert type(model.fusion) is LayerFusion and type(model.fusion.weights) is PromptWeights
-    assert model.fusion.weights.start.tolist() == [0, 0, 15] and model.layer_weights.weight.eq(0).all()
+    assert model.fusion.weights.initial_logits.tolist() == [0, 0, 15] and model.layer_weights.weight.eq(0).all()
     assert type(model.label_output) is TextOutput
     assert model.ctc is not None and model.ctc_weight == 1.0 and not model.speech_first
     args = parse(recipe)
@@ -91,7 +92,9 @@ def test_the_defaults_are_those_of_the_method(recipe: Recipe) -> None:
         ({"ctc": "false"}, "ctc", type(None)),
     ],
 )
-def test_each_choice_is_an_option_and_trains(recipe: Recipe, options: dict[str, Any], part: str, kind: type) -> None:
+def test_gradients_reach_all_parameters_with_each_choice(
+    recipe: Recipe, options: dict[str, Any], part: str, kind: type
+) -> None:
     model = build(recipe, **options)
     chosen: Any = model
     for name in part.split("."):
@@ -113,14 +116,22 @@ def test_each_label_task_has_a_classifier_of_its_own_labels(tmp_path: Path) -> N
         build(recipe, {"label_output_conf": {"dropout": 0.3}})
 
 
-def test_a_config_of_before_an_option_means_its_default(recipe: Recipe) -> None:
+def test_a_config_of_a_later_format_version_is_refused(recipe: Recipe) -> None:
+    later = FORMAT_VERSION + 1
+    message = f"config.yaml: format version {later}, this harmonifuse_espnet reads up to {FORMAT_VERSION}; install a"
+    with pytest.raises(ValueError, match=message):
+        build(recipe, format_version=later)
+    assert parse(recipe).format_version == FORMAT_VERSION
+
+
+def test_a_config_without_a_new_option_gets_its_default(recipe: Recipe) -> None:
     args = parse(recipe)
     del args.label_output, args.label_output_conf
     model = HarmoniFuseTask.build_model(args)
     assert isinstance(model, HarmoniFuseModel) and type(model.label_output) is TextOutput
 
 
-def test_pretrained_folders_come_frozen_with_lora(recipe: Recipe, tmp_path: Path) -> None:
+def test_pretrained_models_are_frozen_and_lora_is_trained(recipe: Recipe, tmp_path: Path) -> None:
     wavlm, llm = save_encoder(tmp_path / "wavlm"), save_llm(tmp_path / "llm")
     config = {"frontend_conf": {"model": wavlm}, "decoder_conf": {"model": llm, "lora": LORA}}
     model = build(recipe, config, frontend="huggingface")
@@ -132,14 +143,14 @@ def test_pretrained_folders_come_frozen_with_lora(recipe: Recipe, tmp_path: Path
     assert not [name for name in trained if model.get_parameter(name).grad is None]
 
 
-def test_the_language_model_takes_the_tokenizer_s_size_and_opens_with_its_bos(recipe: Recipe) -> None:
+def test_vocabulary_size_and_opening_token_are_those_of_the_tokenizer(recipe: Recipe) -> None:
     model, preprocess = build(recipe), HarmoniFuseTask.build_preprocess_fn(parse(recipe), train=False)
     size = preprocess.tokenizer.vocab_size  # type: ignore[attr-defined]
     assert model.decoder.llm.config.vocab_size == size and model.opening_ids == (1,)
     assert model.ctc is not None and model.ctc.project.out_features == size + 1
 
 
-def test_feats_stats_reach_the_frontend_or_are_missed(recipe: Recipe, tmp_path: Path) -> None:
+def test_feats_stats_are_loaded_by_the_frontend_and_must_exist(recipe: Recipe, tmp_path: Path) -> None:
     path = tmp_path / "feats_stats.npz"
     np.savez(path, count=10, sum=np.full(12, 20.0), sum_square=np.full(12, 90.0))
     model = build(recipe, feats_stats=path)
@@ -148,29 +159,32 @@ def test_feats_stats_reach_the_frontend_or_are_missed(recipe: Recipe, tmp_path: 
         build(recipe, feats_stats=tmp_path / "absent.npz")
 
 
-def test_a_broken_table_says_why(recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_table_of_tasks_is_refused_with_the_reason(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.yaml").write_text("asr: {answer: text}\n")
     with pytest.raises(SystemExit):
         parse(recipe, tasks=tmp_path / "bad.yaml")
     assert "bad.yaml: task 'asr' has no prompts" in capsys.readouterr().err
 
 
-def test_batches_hold_one_task_each_and_take_turns(recipe: Recipe) -> None:
+def test_each_batch_has_one_task_and_tasks_follow_the_pattern(recipe: Recipe) -> None:
     args = parse(recipe, task_pattern="{asr: 2, ser: 1}", task_batches="{ser: {batch_size: 2}}")
     option = DistributedOption()
     train, valid = (HarmoniFuseTask.build_iter_factory(args, option, mode) for mode in ("train", "valid"))
-    turns = [[ids[0].split("_")[1] for ids, _ in train.build_iter(epoch)] for epoch in (1, 2)]
-    assert turns == [["asr", "ser", "asr"] * 2] * 2  # two batches of asr and three of ser, in whole rounds
-    for ids, batch in train.build_iter(3):
+    schedule = [[ids[0].split("_")[1] for ids, _ in train.build_iter(epoch)] for epoch in (1, 2)]
+    # asr has two batches and ser has three, rounded up to whole patterns.
+    assert schedule == [["asr", "ser", "asr"] * 2] * 2
+    for ids, keywords in train.build_iter(3):
         kinds = {key.split("_")[1] for key in ids}
         assert len(kinds) == 1 and len(ids) == {"asr": 3, "ser": 2}[kinds.pop()]
-        assert row_of(batch, 0)["text"][0, -1] == 2
+        assert targets_of(row_of(keywords["batch"], 0)).tokens[0, -1] == 2
     assert sorted(key for ids, _ in valid.build_iter(1) for key in ids) == sorted(
         line.split()[0] for line in (recipe.folder / "valid/text").read_text().splitlines()
     )
 
 
-def test_balanced_and_mixed_batches_come_from_options_alone(recipe: Recipe) -> None:
+def test_balanced_and_mixed_batches_are_options(recipe: Recipe) -> None:
     args = parse(recipe, task_batches="{ser: {balanced: true}}", task_order="mixed", num_iters_per_epoch=4)
     factory = HarmoniFuseTask.build_iter_factory(args, DistributedOption(), "train")
     labels = dict(line.split() for line in (recipe.folder / "train/text").read_text().splitlines() if "_ser_" in line)
@@ -180,7 +194,7 @@ def test_balanced_and_mixed_batches_come_from_options_alone(recipe: Recipe) -> N
     assert drawn == ["ang"] * 2 + ["neu"] * 2 + ["sad"] * 2  # two batches of three
 
 
-def test_gender_recognition_takes_a_table_entry_and_a_data_folder(tmp_path: Path) -> None:
+def test_a_new_task_needs_only_a_table_entry_and_a_data_folder(tmp_path: Path) -> None:
     recipe = Recipe(tmp_path, {**TABLE, "gender": GENDER})
     experiment = recipe.train("exp", max_epoch=2)
     stats = torch.load(experiment / "checkpoint.pth", weights_only=False)["reporter"]["stats"][2]
@@ -198,7 +212,7 @@ def test_gender_recognition_takes_a_table_entry_and_a_data_folder(tmp_path: Path
     assert {"wer", "cer"} <= set(tasks["asr"]["scores"]["ctc"])
 
 
-def test_a_model_trained_on_dumped_layers_hears_the_waveform_alike(tmp_path: Path) -> None:
+def test_a_model_trained_on_dumped_layers_gives_the_same_answers_from_audio(tmp_path: Path) -> None:
     wavlm = save_encoder(tmp_path / "wavlm")
     recipe = Recipe(tmp_path, encoder=wavlm)
     experiment = recipe.train("exp", {"frontend_conf": {"num_layers": 3, "hidden_size": 16}}, frontend="precomputed")
@@ -218,7 +232,7 @@ def test_a_model_trained_on_dumped_layers_hears_the_waveform_alike(tmp_path: Pat
         assert trace.mean == pytest.approx(other_trace.mean, abs=2e-4) and not trace.logmel and other_trace.logmel
 
 
-def test_freezing_groups_and_accumulation_hold_in_training_and_after(
+def test_freezing_parameter_groups_and_accumulation_apply_in_training_and_freezing_after_loading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = {
@@ -237,11 +251,13 @@ def test_freezing_groups_and_accumulation_hold_in_training_and_after(
     before = HarmoniFuseTask.build_model(parse(recipe, config))
     after, _ = HarmoniFuseTask.build_model_from_file(experiment / "config.yaml", experiment / "1epoch.pth")
     assert not any(weight.requires_grad for weight in after.connector.parameters())
-    assert any(name.startswith("connector.") for name in torch.load(experiment / "1epoch.pth"))  # random: kept
+    assert any(name.startswith("connector.") for name in torch.load(experiment / "1epoch.pth"))  # initialised at random
     assert before.state_dict().keys() == after.state_dict().keys()
 
 
-def test_options_that_would_be_undone_are_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_contradict_each_other_or_match_nothing_are_refused(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     groups = {"optim_groups": [{"match": "^gate", "lr": 2.0e-3}]}
     schedule = {"scheduler": "onecyclelr", "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 10}}
     with pytest.raises(SystemExit):
@@ -253,4 +269,4 @@ def test_options_that_would_be_undone_are_refused(recipe: Recipe, capsys: pytest
     assert "freeze_param: 'connecter' matches none of the" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         recipe.train("exp", {"task_pattern": {"asr": 2, "ser": 1}, "accum_grad": 2})
-    assert "--accum_grad 2 is no multiple of 3, the length of the pattern asr,ser,asr" in capsys.readouterr().err
+    assert "--accum_grad 2 is not a multiple of 3, the length of the pattern asr,ser,asr" in capsys.readouterr().err

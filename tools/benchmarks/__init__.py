@@ -1,1 +1,1 @@
-"""One benchmark a module: ``add_arguments(parser)`` and ``run(args)``."""
+"""The benchmarks. Each module has ``add_arguments(parser)`` and ``run(args)``."""

@@ -1,7 +1,7 @@
-"""Preparing IEMOCAP and LibriSpeech at full size, beside straightforward shell scripts.
+"""Time to prepare IEMOCAP and LibriSpeech at full size, compared with straightforward shell scripts.
 
-The corpora are stand-ins (see make_stand_ins.py): 10,039 turns, and 281,241 training utterances as empty files. Both
-implementations read the same files, ours first; their wav.scp, text and utt2spk must be the same.
+The corpora are synthetic (make_synthetic_data.py): 10,039 turns, and 281,241 training utterances as empty files. Both
+implementations read the same files, ours first; their wav.scp, text and utt2spk must be identical.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from make_stand_ins import make_stand_ins
+from make_synthetic_data import make_synthetic_data
 
 SHELL = Path(__file__).parent
 TABLES = ("wav.scp", "text", "utt2spk")
@@ -24,24 +24,24 @@ KINDS = {"iemocap": "IEMOCAP_full_release", "librispeech": "LibriSpeech"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     parser.add_argument(
-        "--work_dir", help="where the stand-ins are made, or lie from before (default: a temporary one)"
+        "--work_dir", help="folder of the synthetic corpora; existing ones are used (default: a temporary folder)"
     )
-    parser.add_argument("--subsets", nargs="+", metavar="NAME=COUNT", help="a smaller LibriSpeech")
+    parser.add_argument("--subsets", nargs="+", metavar="NAME=COUNT", help="subsets of LibriSpeech and their sizes")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make what is missing, time both, compare, print."""
+    """Create missing corpora, time both implementations, compare their output, print the times."""
     with TemporaryDirectory() as temporary:
         work = Path(args.work_dir or temporary).absolute()
         for kind, folder in KINDS.items():
             if not (work / folder).exists():
-                make_stand_ins(work, [kind], subsets=args.subsets, empty=True)
+                make_synthetic_data(work, [kind], subsets=args.subsets, empty=True)
         for time_corpus in (time_iemocap, time_librispeech):
             print(time_corpus(work, Path(temporary)), flush=True)
 
 
 def time_iemocap(work: Path, out: Path) -> str:
-    """Four classes, one fold of ``emobox``."""
+    """Time IEMOCAP: four classes, one fold of ``emobox``."""
     release = work / "IEMOCAP_full_release"
     ours = _prepare("iemocap", release, out / "ours", "--protocol", "emobox", "--fold", FOLD)
     shell = _seconds("bash", SHELL / "iemocap.sh", release, out / "shell", FOLD)
@@ -49,7 +49,7 @@ def time_iemocap(work: Path, out: Path) -> str:
 
 
 def time_librispeech(work: Path, out: Path) -> str:
-    """Every subset that is there."""
+    """Time LibriSpeech: all subsets in the folder."""
     corpus = work / "LibriSpeech"
     ours = _prepare("librispeech", corpus, out / "ours", "--check_counts", "false")
     subsets = sorted(path.name for path in corpus.iterdir() if path.is_dir())
@@ -66,7 +66,7 @@ def _prepare(corpus: str, *words: str | Path) -> float:
 
 
 def _seconds(*command: str | Path) -> float:
-    """The wall-clock seconds of a command.
+    """Run a command, and return the seconds (wall clock) that it takes.
 
     Raises:
         OSError: if it fails.
@@ -84,11 +84,11 @@ def _report(
     utterances = 0
     for name in sets:
         for table in TABLES:
-            mine, theirs = (folder / name / table for folder in (ours_dir, shell_dir))
-            if mine.read_bytes() != theirs.read_bytes():
-                raise ValueError(f"{mine} and {theirs} differ")
-        utterances += mine.read_bytes().count(b"\n")
+            our_table, shell_table = (folder / name / table for folder in (ours_dir, shell_dir))
+            if our_table.read_bytes() != shell_table.read_bytes():
+                raise ValueError(f"{our_table} and {shell_table} differ")
+        utterances += our_table.read_bytes().count(b"\n")
     return (
-        f"{corpus}: {utterances:,} utterances, {', '.join(TABLES)} the same: "
+        f"{corpus}: {utterances:,} utterances, identical {', '.join(TABLES)}: "
         f"{ours:.2f} s, shell {shell:.2f} s, ratio {shell / ours:.1f}"
     )

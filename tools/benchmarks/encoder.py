@@ -1,9 +1,9 @@
-"""Time and memory of the frozen speech encoder and the weighted sum of its layers, beside Hugging Face's forward.
+"""Time and memory of a frozen speech encoder and the weighted sum of its layers, compared with Hugging Face's forward.
 
-Hugging Face's side is its model's forward with output_hidden_states=True and the sum over the states that it returns,
-on the same weights. Times are medians of interleaved runs; on the CPU, memory is what a fresh process comes to hold at
-most beyond what it held before, on a GPU what CUDA allocates. Ratios are Hugging Face's over ours: above 1 ours is
-better. A batch marked r is ragged: its lengths fall evenly to a third of the longest.
+Hugging Face's implementation is the model's forward with output_hidden_states=True and the weighted sum of the hidden
+states that it returns, with the same weights. Times are medians of interleaved runs. Memory is the peak increase of the
+resident memory of a fresh process on the CPU, and of the memory allocated by CUDA on a GPU. Ratios are Hugging Face's
+value divided by ours: above 1, ours is better. Batches marked r are ragged: their lengths decrease evenly to a third.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 from harmonifuse_espnet.model.layer_weights import weighted_sum
 
-# Hugging Face's WavLM warns of its own masks, at each start.
+# Hugging Face's WavLM warns about its own masks.
 warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
 
 SAMPLE_RATE = 16000
@@ -45,15 +45,15 @@ HEADER = "seconds  batch   ours s    HF s  ratio   ours MB     HF MB  ratio  max
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
         model: One of :data:`MODELS`, or a folder.
         device: ``cpu`` or ``cuda``.
-        seconds: The longest utterance.
-        batch: Utterances.
-        ragged: Whether lengths fall evenly from ``seconds`` to a third of it, in place of all alike.
-        threads: Of the CPU.
+        seconds: Length of the longest utterance.
+        batch: Number of utterances.
+        ragged: Whether lengths decrease evenly from ``seconds`` to a third of it; otherwise all are equal.
+        threads: Number of CPU threads.
     """
 
     model: str
@@ -64,30 +64,30 @@ class Case:
     threads: int
 
     def speech(self) -> tuple[Tensor, Tensor]:
-        """Noise (B, N) and its lengths (B,)."""
+        """Return noise (B, N) and its lengths (B,)."""
         shares = torch.linspace(1.0, 1.0 / 3.0, self.batch) if self.ragged else torch.ones(self.batch)
         lengths = (self.seconds * SAMPLE_RATE * shares).round().long()
         speech = 0.1 * torch.randn(self.batch, int(lengths.max()), generator=torch.Generator().manual_seed(0))
         return (speech * length_mask(lengths, speech.size(1))).to(self.device), lengths.to(self.device)
 
-    def frontend(self) -> SelfSupervisedEncoder:
-        """The encoder; the same weights each time."""
+    def encoder(self) -> SelfSupervisedEncoder:
+        """Return the encoder, with the same weights each time."""
         torch.manual_seed(0)
         torch.set_num_threads(self.threads)
         known = MODELS.get(self.model)
         return SelfSupervisedEncoder(None if known else self.model, known).to(self.device).eval()
 
 
-def ours(frontend: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
-    """Speech (B, N) -> the layers' sum (B, T, D)."""
-    return weighted_sum(frontend(speech, lengths)[0], weights)
+def ours(encoder: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted sum of the layers (B, T, D) for speech (B, N), by this package."""
+    return weighted_sum(encoder(speech, lengths)[0], weights)
 
 
-def library(frontend: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
-    """The same through Hugging Face's forward."""
-    inputs = frontend.prepare(speech, lengths).to(frontend.dtype)
+def library(encoder: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+    """Return the same by Hugging Face's forward."""
+    inputs = encoder.preprocess(speech, lengths).to(encoder.dtype)
     mask = length_mask(lengths, speech.size(1)).long()
-    states = frontend.encoder(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
+    states = encoder.encoder(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
     return weighted_sum(states, weights)
 
 
@@ -95,86 +95,88 @@ SIDES: tuple[Callable[..., Tensor], ...] = (ours, library)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``bench.py encoder``."""
+    """Add the options of ``bench.py encoder``."""
     parser.add_argument("--lengths", type=float, nargs="+", default=[5, 15, 30], metavar="SECONDS")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="those above 1 also with ragged lengths")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 8], help="batch sizes; above 1 also with ragged lengths"
+    )
     parser.add_argument("--model", default="wavlm-large", help=f"{', '.join(MODELS)} (random weights), or a folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--repeats", type=int, default=5, help="turns of a case, at most")
+    parser.add_argument("--repeats", type=int, default=5, help="maximum number of runs of a case")
     parser.add_argument(
-        "--budget", type=float, default=60.0, help="seconds after which no further turn of a case begins"
+        "--budget", type=float, default=60.0, help="seconds after which no further run of a case starts"
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of CPU threads")
 
 
 @torch.no_grad()
 def run(args: argparse.Namespace) -> None:
-    """Print the table."""
+    """Print the table, a row for each case."""
     print(f"{args.model}, {args.device}, {args.threads} threads, torch {torch.__version__}\n{HEADER}", flush=True)
-    frontend: SelfSupervisedEncoder | None = None
+    encoder: SelfSupervisedEncoder | None = None
     for case in cases(args):
         peaks = [in_fresh_process(peak_memory, case, side.__name__) for side in SIDES]
-        frontend = frontend or case.frontend()
-        times, difference = compare(frontend, case, args.repeats, args.budget)
-        print(line(case, times, peaks, difference), flush=True)
+        encoder = encoder or case.encoder()
+        times, difference = compare(encoder, case, args.repeats, args.budget)
+        print(row(case, times, peaks, difference), flush=True)
 
 
 def cases(args: argparse.Namespace) -> Iterator[Case]:
-    """The table's lines."""
+    """Yield the rows of the table."""
     for seconds in args.lengths:
         for batch in args.batches:
             for ragged in (False, True)[: 1 + (batch > 1)]:
                 yield Case(args.model, args.device, seconds, batch, ragged, args.threads)
 
 
-def compare(frontend: SelfSupervisedEncoder, case: Case, repeats: int, budget: float) -> tuple[list[float], float]:
-    """Median seconds of each side, run in turns, and the greatest difference at a valid frame."""
+def compare(encoder: SelfSupervisedEncoder, case: Case, repeats: int, budget: float) -> tuple[list[float], float]:
+    """Return the median seconds of each implementation and the largest difference of their sums at a valid frame."""
     speech, lengths = case.speech()
-    weights = torch.full((case.batch, frontend.num_layers), 1.0 / frontend.num_layers, device=case.device)
-    for side in SIDES:  # warms up
-        side(frontend, speech[:1, : SAMPLE_RATE // 2], lengths[:1].clamp(max=SAMPLE_RATE // 2), weights[:1])
+    weights = torch.full((case.batch, encoder.num_layers), 1.0 / encoder.num_layers, device=case.device)
+    for side in SIDES:  # warm-up
+        side(encoder, speech[:1, : SAMPLE_RATE // 2], lengths[:1].clamp(max=SAMPLE_RATE // 2), weights[:1])
     began, taken, sums = time.perf_counter(), ([], []), []
     while len(taken[0]) < repeats and (not sums or time.perf_counter() - began < budget):
         sums = []
         for side, times in zip(SIDES, taken, strict=True):
             _wait(case.device)
             start = time.perf_counter()
-            sums.append(side(frontend, speech, lengths, weights))
+            sums.append(side(encoder, speech, lengths, weights))
             _wait(case.device)
             times.append(time.perf_counter() - start)
-    valid = length_mask(frontend.frames(lengths), sums[0].size(1))
+    valid = length_mask(encoder.frame_lengths(lengths), sums[0].size(1))
     difference = (sums[0] - sums[1])[valid].abs().max().item()
     return [statistics.median(times) for times in taken], difference
 
 
 @torch.no_grad()
 def peak_memory(case: Case, side: str) -> float:
-    """Megabytes that one forward holds at most, beyond the model and its input; in a process of its own."""
-    frontend = case.frontend()
+    """Return the peak memory of one forward in megabytes, without the model and its input; needs a fresh process."""
+    encoder = case.encoder()
     forward = next(chosen for chosen in SIDES if chosen.__name__ == side)
-    weights = torch.full((case.batch, frontend.num_layers), 1.0 / frontend.num_layers, device=case.device)
+    weights = torch.full((case.batch, encoder.num_layers), 1.0 / encoder.num_layers, device=case.device)
     warm_up = Case(case.model, case.device, 0.5, 1, False, case.threads)
-    forward(frontend, *warm_up.speech(), weights[:1])
+    forward(encoder, *warm_up.speech(), weights[:1])
     speech = case.speech()
     if case.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        forward(frontend, *speech, weights)
+        forward(encoder, *speech, weights)
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts from now (man 5 proc)
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM (man 5 proc)
     before = _resident("VmRSS")
-    forward(frontend, *speech, weights)
+    forward(encoder, *speech, weights)
     return _resident("VmHWM") - before
 
 
 def in_fresh_process(function: Callable[..., float], *inputs: object) -> float:
-    """``function(*inputs)`` where nothing ran before."""
+    """Return ``function(*inputs)``, called in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *inputs).result()
 
 
-def line(case: Case, times: list[float], peaks: list[float], difference: float) -> str:
-    """A line under :data:`HEADER`."""
+def row(case: Case, times: list[float], peaks: list[float], difference: float) -> str:
+    """Return a row of the table under :data:`HEADER`."""
     batch = f"{case.batch}{'r' if case.ragged else ''}"
     spent = f"{times[0]:9.3f} {times[1]:7.3f} {times[1] / times[0]:6.2f}"
     held = f"{peaks[0]:9.1f} {peaks[1]:9.1f} {peaks[1] / peaks[0] if peaks[0] else float('inf'):6.2f}"
@@ -182,10 +184,10 @@ def line(case: Case, times: list[float], peaks: list[float], difference: float) 
 
 
 def _resident(field: str) -> float:
-    """Megabytes of this process now (``VmRSS``) or at most (``VmHWM``); Linux counts them in units of 1024 bytes."""
+    """Return the resident memory of this process in megabytes: now (``VmRSS``) or its peak (``VmHWM``)."""
     found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert found is not None
-    return int(found[1]) * 1.024e-3
+    return int(found[1]) * 1.024e-3  # "kB" are units of 1024 bytes
 
 
 def _wait(device: str) -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# librispeech.sh <LibriSpeech/subset> <out>: a subset as a data folder, as Kaldi's recipes do it: a loop over chapters.
+# librispeech.sh <LibriSpeech/subset> <out>: prepare a subset as a data folder, in the style of Kaldi's recipes, by a
+# loop over chapters.
 set -euo pipefail
 export LC_ALL=C
 source=$1 out=$2
@@ -13,7 +14,7 @@ find "$source" -mindepth 2 -maxdepth 2 -type d | sort | while read -r chapter; d
     [[ -f $chapter/$name.trans.txt ]] || { echo "error: no $chapter/$name.trans.txt" >&2; exit 1; }
     find "$chapter" -name '*.flac' ! -name '.*' | sort |
         awk -F / '{ id = $NF; sub(/\.flac$/, "", id); print id, $0 }' >>"$out/wav.scp"
-    awk 1 "$chapter/$name.trans.txt" >>"$out/text" # gives the last line the newline that it may lack
+    awk 1 "$chapter/$name.trans.txt" >>"$out/text" # adds a missing newline at the end
     awk -v speaker="$name" '{ print $1, speaker }' "$chapter/$name.trans.txt" >>"$out/utt2spk"
 done
 for file in wav.scp text utt2spk; do

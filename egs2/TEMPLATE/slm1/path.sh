@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Source from a recipe's folder: which Python runs the stages, and what it needs in its environment.
-# PYTHON names one of your own; otherwise it is the environment that `make -C tools venv` makes.
+# Set the Python interpreter of the stages and its environment variables. Source it from a recipe's folder.
+# PYTHON selects an interpreter; the default is the environment that `make -C tools venv` creates.
 
 MAIN_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 export MAIN_ROOT
 export PYTHON="${PYTHON:-${HARMONIFUSE_VENV:-$MAIN_ROOT/tools/venv}/bin/python}"
 if ! command -v "$PYTHON" >/dev/null; then
-    echo "error: there is no Python at '$PYTHON'; make one (make -C tools venv) or name yours (--python or PYTHON=...)" >&2
+    echo "error: no Python at '$PYTHON'; create it (make -C tools venv), or name another (--python or PYTHON=...)" >&2
     exit 1
 fi
 export PYTHONPATH="$MAIN_ROOT${PYTHONPATH:+:$PYTHONPATH}"

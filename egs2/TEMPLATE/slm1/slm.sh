@@ -1,71 +1,74 @@
 #!/usr/bin/env bash
-# One speech language model for several tasks, from a corpus to scores. Usage: ./run.sh [--option value]...
+# Train, decode and score one speech language model for several tasks. Usage: ./run.sh [--option value]...
 #
 # Stages: 1 data, 2 audio format, 3 features, 4 tokenizer, 5 statistics (and pre-training), 6 train, 7 decode,
-#         8 score and RESULTS.md, 9 pack, 10 upload. A stage that was stopped goes on where it was when it is called again.
-# For example: ./run.sh                                           everything but the upload
-#              ./run.sh --stage 6 --train_args "--max_epoch 3"    train, decode, score, pack
-#              ./run.sh --stage 7 --stop_stage 8                  decode and score
+#         8 score and RESULTS.md, 9 pack, 10 upload. An interrupted stage resumes when it is called again.
+# Examples: ./run.sh                                           everything but the upload
+#           ./run.sh --stage 6 --train_args "--max_epoch 3"    train, decode, score, pack
+#           ./run.sh --stage 7 --stop_stage 8                  decode and score
 #
-# Every option, with this recipe's value in brackets:
+# Options for another command, such as --train_args, are split at spaces, but not inside quotes and brackets:
+#           ./run.sh --train_args "--task_pattern {asr: 2, ser: 1}"
+#
+# Options, with this recipe's values in brackets:
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || { echo "error: bash 4.4 or newer is needed" >&2; exit 1; }
 
 # Options
-# -- What runs, and where
+# -- Stages, processes and folders
 stage=1                # first stage to run
 stop_stage=9           # last stage to run; 10 uploads
 nj=4                   # parallel processes of stage 2
-ngpu=0                 # GPUs; 0 is the CPU
-nproc=1                # training processes when --ngpu is 0, one thread each
-python=                # the Python that runs the stages; empty: $PYTHON, or the environment of tools/
-datadir=data           # folder of the data folders and tokenizers
-dumpdir=dump           # folder of the formatted audio and features
-expdir=exp             # folder of the experiments
-folds_expdir=          # cross-validation: --expdir of all folds, a glob such as 'exp/fold*'; RESULTS.md gets their mean
+ngpu=0                 # number of GPUs; 0 runs on the CPU
+nproc=1                # training processes on the CPU (--ngpu 0), one thread each
+python=                # Python interpreter of the stages; empty: $PYTHON, or the environment in tools/
+datadir=data           # folder for data folders and tokenizers
+dumpdir=dump           # folder for formatted audio and features
+expdir=exp             # folder for experiments
+folds_expdir=          # cross-validation: --expdir of all folds, such as 'exp/fold*'; RESULTS.md has their mean
 # -- Data
 tasks=conf/tasks.yaml  # table of tasks
-train_sets=            # training sets, folders in datadir, separated by blanks
+train_sets=            # training sets: folders in --datadir, separated by spaces
 valid_sets=            # validation sets
 test_sets=             # test sets
 local_data_opts=       # options for local/data.sh
-audio_format=flac      # flac, wav, kaldi_ark, or original: files at --fs stay where they are
+audio_format=flac      # flac, wav, kaldi_ark, or original: audio at the rate --fs is used in place
 fs=16000               # sampling rate of the formatted audio, in hertz
 min_duration=0.1       # shortest training and validation utterance, in seconds
-max_duration=30        # longest one
-skip_bad=false         # true: leave out unreadable audio and report it; false: it is an error
+max_duration=30        # longest training and validation utterance, in seconds
+skip_bad=false         # true: skip unreadable audio and report it; false: stop with an error
 # -- Features
 feats_type=raw         # raw, fbank or ssl
 feats_config=          # configuration of the features, for fbank and ssl
-feats_normalize=global_mvn # log-mel features by the training set's mean and variance; none for a pre-trained encoder
+feats_normalize=global_mvn # normalisation of log-mel features: global_mvn, or none (for pre-trained encoders)
 # -- Tokenizer
-tokenizer_type=unigram # unigram, bpe, char, or llm (the LLM's own)
-vocab_size=100         # size of the vocabulary of unigram and bpe
-ctc_tokenizer_type=    # unigram, bpe or char: units of the CTC head; empty: those of the language model
-ctc_vocab_size=100     # size of the vocabulary of unigram and bpe for the CTC head
-llm=                   # hub name or folder of the LLM, in place of the one in train_config
-encoder=               # hub name or folder of the speech encoder, likewise
+tokenizer_type=unigram # unigram, bpe, char, or llm (the language model's own)
+vocab_size=100         # vocabulary size for unigram and bpe
+ctc_tokenizer_type=    # tokenizer of the CTC head: unigram, bpe or char; empty: that of the language model
+ctc_vocab_size=100     # vocabulary size of the CTC head for unigram and bpe
+llm=                   # language model, a Hugging Face name or a folder; overrides --train_config
+encoder=               # speech encoder, a Hugging Face name or a folder; overrides --train_config
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
-pretrain_config=       # a training of stage 5, from whose speech encoder those of stage 6 start
-align=false            # true: stage 5 finds when each word was said, by that training, for recombine (preprocessor_conf)
-train_args=            # more options for training, such as "--max_epoch 3"
-plan=false             # true: stage 6 only prints what training takes: parameters, steps, memory
-plan_args=             # more options for the plan, such as "--device_memory 80GB --steps_measured 5" (hours)
-tag=                   # folder of the experiment in expdir; empty: made from configuration, features and tokenizer
+pretrain_config=       # configuration of a pre-training in stage 5; stage 6 starts from its speech encoder
+align=false            # true: stage 5 finds word boundaries by forced alignment, for recombine (preprocessor_conf)
+train_args=            # options for training, such as "--max_epoch 3"
+plan=false             # true: stage 6 only prints parameters, steps and estimated memory
+plan_args=             # options for the plan, such as "--device_memory 80GB --steps_measured 5", to estimate hours
+tag=                   # folder of the experiment in --expdir; empty: named by configuration, features and tokenizer
 # -- Decoding and scores
 inference_config=conf/decode.yaml        # configuration of decoding
-inference_model=valid.acc.ave.pth        # which of the experiment's models decodes
-inference_tag=         # results go to decode_<tag>; empty: made from configuration and model
-decode_args=           # more options for decoding, such as "--batch_size 4"
-results=RESULTS.md     # file that stage 8 writes; its pictures go to images/ beside it
+inference_model=valid.acc.ave.pth        # model file in the experiment to decode with
+inference_tag=         # results are in decode_<tag>; empty: named by configuration and model file
+decode_args=           # options for decoding, such as "--batch_size 4"
+results=RESULTS.md     # results file of stage 8; figures are in images/ beside it
 # -- Upload
 upload_repo=           # Hugging Face repository, user/name
-upload_private=false   # true: a private repository
-upload_args=           # more options for the upload, such as "--license cc-by-4.0 --dataset name"
-dry_run=false          # true: list what would be uploaded
+upload_private=false   # true: make the repository private
+upload_args=           # options for the upload, such as "--license cc-by-4.0 --dataset name"
+dry_run=false          # true: list the files without uploading them
 # End of options
 
 . utils/parse_options.sh
@@ -73,7 +76,7 @@ parse_options "${BASH_SOURCE[0]}" "$@"
 
 log() { printf '%(%Y-%m-%dT%H:%M:%S)T %s\n' -1 "$*"; }
 
-# run <array of cmd.sh> <command>...: print a command, run it.
+# run <array of cmd.sh> <command>...: print a command and run it
 run() {
     local -n prefix=$1
     shift
@@ -86,16 +89,16 @@ run() {
 # module <array of cmd.sh> <command of harmonifuse_espnet.bin> <options>...
 module() { run "$1" "$PYTHON" -m "harmonifuse_espnet.bin.$2" "${@:3}"; }
 
-# need <stage> <the stage that makes it> <files>...
+# need <stage> <stage that creates them> <files>...: check outputs of an earlier stage
 need() {
     local file
     for file in "${@:3}"; do
-        [[ -s $file ]] || die "stage $1 needs $file, made by stage $2: ./run.sh --stage $2 --stop_stage $2"
+        [[ -s $file ]] || die "stage $1 needs $file, created by stage $2: ./run.sh --stage $2 --stop_stage $2"
     done
 }
 
-# given <stage> <files>...: what the recipe itself brings along
-given() {
+# need_own <stage> <files>...: check files of the recipe
+need_own() {
     local file
     for file in "${@:2}"; do [[ -s $file ]] || die "stage $1 needs $PWD/$file, which is part of the recipe"; done
 }
@@ -113,24 +116,28 @@ check_options() {
         printf -v "$name" %d "$((10#${!name}))"
     done
     ((stop_stage <= ${#titles[@]})) || stop_stage=${#titles[@]} # ESPnet users write 100 for "all"
-    ((stage >= 1 && stage <= stop_stage)) || die "no stage from $stage to $stop_stage; stages are 1 to ${#titles[@]}"
+    ((stage >= 1 && stage <= stop_stage)) ||
+        die "--stage $stage --stop_stage $stop_stage: no such stages; they are 1 to ${#titles[@]}"
     ((nj >= 1 && nproc >= 1)) || die "--nj and --nproc must be 1 or more"
     one_of audio_format flac wav kaldi_ark original
     one_of feats_type raw fbank ssl
     one_of feats_normalize global_mvn none
-    [[ $feats_type != ssl ]] || feats_normalize=none # a pre-trained encoder's layers are no log-mel features
+    [[ $feats_type != ssl ]] || feats_normalize=none # hidden layers of an encoder, not log-mel features
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
     for name in skip_bad align plan upload_private dry_run; do one_of "$name" true false; done
     [[ $align == false || ($feats_type == raw && $pretrain_config) ]] ||
-        die "--align true needs --feats_type raw and a --pretrain_config that learns to transcribe"
-    for name in train_sets valid_sets test_sets; do [[ ${!name} ]] || die "--$name names no set"; done
+        die "--align true needs --feats_type raw and a --pretrain_config that trains speech recognition"
+    for name in train_sets valid_sets test_sets; do
+        [[ ${!name} ]] || die "--$name is empty; name at least one data set"
+    done
     for name in "${test_list[@]}"; do
-        [[ $name != train && $name != valid ]] || die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
+        [[ $name != train && $name != valid ]] ||
+            die "the test set '$name' would overwrite $dumpdir/raw/$name; rename it"
     done
 }
 
-# vocabulary <type> <size>: what a trained tokenizer is called; characters have no size to choose
+# vocabulary <type> <size>: name of a trained tokenizer; the size is not chosen for characters
 vocabulary() { if [[ $1 == char ]]; then echo char; else echo "$1_$2"; fi; }
 
 set_names() {
@@ -147,7 +154,8 @@ set_names() {
     esac
     token_dir=$datadir/token_list/$token_name
     ctc_token_dir=
-    [[ ! $ctc_tokenizer_type ]] || ctc_token_dir=$datadir/token_list/ctc_$(vocabulary "$ctc_tokenizer_type" "$ctc_vocab_size")
+    [[ ! $ctc_tokenizer_type ]] ||
+        ctc_token_dir=$datadir/token_list/ctc_$(vocabulary "$ctc_tokenizer_type" "$ctc_vocab_size")
     token_file=$token_dir/tokens.txt
     [[ $tokenizer_type != llm ]] || token_file=$token_dir/tokenizer_config.json
     feats=$dumpdir/$feats_type
@@ -168,12 +176,12 @@ set_names() {
 }
 
 stage_1() {
-    local options name
-    read -ra options <<<"$local_data_opts"
-    given 1 local/data.sh
-    run train_cmd ./local/data.sh --datadir "$datadir" "${options[@]}"
+    local name
+    need_own 1 local/data.sh
+    run train_cmd ./local/data.sh --datadir "$datadir" "${data_options[@]}"
     for name in "${train_list[@]}" "${valid_list[@]}" "${test_list[@]}"; do
-        [[ -s $datadir/$name/wav.scp ]] || die "local/data.sh made no $datadir/$name, which --train_sets, --valid_sets or --test_sets name"
+        [[ -s $datadir/$name/wav.scp ]] ||
+            die "local/data.sh did not create $datadir/$name, a set of --train_sets, --valid_sets or --test_sets"
     done
 }
 
@@ -196,11 +204,11 @@ stage_2() {
 stage_3() {
     local name options=()
     if [[ $feats_type == raw ]]; then
-        log "Nothing to do: --feats_type raw trains on the audio itself"
+        log "Skipped: --feats_type raw trains on audio"
         return
     fi
     if [[ $feats_config ]]; then
-        given 3 "$feats_config"
+        need_own 3 "$feats_config"
         options=(--config "$feats_config")
     fi
     for name in train valid "${test_list[@]}"; do
@@ -213,16 +221,17 @@ stage_3() {
 stage_4() {
     local options=(--vocab_size "$vocab_size" --model_type "$tokenizer_type")
     [[ $tokenizer_type != llm ]] || options=(--llm_of "$train_config" ${llm:+--llm "$llm"})
-    given 4 "$tasks" "$train_config"
+    need_own 4 "$tasks" "$train_config"
     need 4 2 "$dumpdir/raw/train/text"
-    module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" --out_dir "$token_dir" "${options[@]}"
-    [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer --data_dir "$dumpdir/raw/train" --tasks "$tasks" \
-        --out_dir "$ctc_token_dir" --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type" --ctc true
+    local texts=(--data_dir "$dumpdir/raw/train" --tasks "$tasks")
+    module train_cmd train_tokenizer "${texts[@]}" --out_dir "$token_dir" "${options[@]}"
+    [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer "${texts[@]}" --out_dir "$ctc_token_dir" \
+        --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type" --ctc true
 }
 
 stage_5() {
     local name options
-    given 5 "$tasks" "$train_config"
+    need_own 5 "$tasks" "$train_config"
     need 5 4 "$token_file"
     for name in train valid; do
         options=()
@@ -238,9 +247,9 @@ stage_5() {
 
 # train <stage> <configuration> <folder> <options>...
 train() {
-    local name extra stage=$1 config=$2 folder=$3 launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
+    local name stage=$1 config=$2 folder=$3 launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
     local options=(--config "$config" --tasks "$tasks" --tokenizer "$token_dir" --output_dir "$folder" --ngpu "$ngpu")
-    given "$stage" "$tasks" "$config"
+    need_own "$stage" "$tasks" "$config"
     need "$stage" 4 "$token_file"
     for name in train valid; do
         need "$stage" "$feats_stage" "$feats/$name/$speech" "$feats/$name/text" "$feats/$name/utt2task"
@@ -264,13 +273,13 @@ train() {
     fi
     options+=("${@:4}")
     if [[ $plan == true ]]; then
-        read -ra extra <<<"$plan_args"
-        module cuda_cmd plan "${options[@]}" "${extra[@]}"
+        module cuda_cmd plan "${options[@]}" "${plan_options[@]}"
         return
     fi
     if ((ngpu == 0 && nproc > 1)); then
         export OMP_NUM_THREADS=1
-        launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$nproc" -m harmonifuse_espnet.bin.train)
+        launch=("$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$nproc")
+        launch+=(-m harmonifuse_espnet.bin.train)
         options+=(--multiprocessing_distributed false --dist_backend gloo)
     elif ((ngpu > 1)); then
         options+=(--multiprocessing_distributed true)
@@ -281,31 +290,30 @@ train() {
 }
 
 stage_6() {
-    local extra options=()
+    local options=()
     if [[ $pretrained && $plan == false ]]; then
         need 6 5 "$pretrained"
         options=(--init_param "$pretrained:frontend:frontend")
     fi
-    read -ra extra <<<"$train_args"
-    train 6 "$train_config" "$exp" "${options[@]}" "${extra[@]}"
+    train 6 "$train_config" "$exp" "${options[@]}" "${train_options[@]}"
 }
 
 stage_7() {
-    local name extra
-    given 7 "$inference_config"
+    local name
+    need_own 7 "$inference_config"
     need 7 6 "$exp/config.yaml" "$model"
-    read -ra extra <<<"$decode_args"
     for name in "${test_list[@]}"; do
         need 7 "$feats_stage" "$feats/$name/$speech"
         module decode_cmd decode --train_config "$exp/config.yaml" --model_file "$model" --data_dir "$feats/$name" \
-            --out_dir "$decode_dir/$name" --config "$inference_config" --ngpu "$((ngpu > 0))" --feats_type "$feats_type" "${extra[@]}"
+            --out_dir "$decode_dir/$name" --config "$inference_config" --ngpu "$((ngpu > 0))" \
+            --feats_type "$feats_type" "${decode_options[@]}"
     done
 }
 
 stage_8() {
     local name experiments=(--exp_dir "$exp")
     [[ ! $folds_expdir ]] || experiments=(--folds "$folds_expdir/$tag")
-    given 8 "$tasks"
+    need_own 8 "$tasks"
     for name in "${test_list[@]}"; do
         need 8 2 "$dumpdir/raw/$name/text"
         need 8 7 "$decode_dir/$name/text"
@@ -322,24 +330,32 @@ stage_9() {
 }
 
 stage_10() {
-    local extra
     [[ $upload_repo ]] || die "stage 10 needs --upload_repo user/name, the Hugging Face repository"
     need 10 9 "$exp/model.zip"
-    read -ra extra <<<"$upload_args"
     module train_cmd upload --packed "$exp/model.zip" --repo "$upload_repo" --private "$upload_private" \
-        --dry_run "$dry_run" "${extra[@]}"
+        --dry_run "$dry_run" "${upload_options[@]}"
 }
 
-# The last word, whatever happened.
+# On exit: after a failure or an interruption, log how to resume.
 finish() {
     local status=$?
-    ((status == 0)) || log "Stage $current (${titles[current]}) stopped here; to go on from it: ./run.sh --stage $current" >&2
+    ((status == 0)) ||
+        log "Stage $current (${titles[current]}) did not finish; resume with: ./run.sh --stage $current" >&2
 }
 
-titles=([1]=data [2]="audio format" [3]=features [4]=tokenizer [5]="statistics and pre-training" [6]=train [7]=decode [8]=score [9]=pack [10]=upload)
+titles=(
+    [1]=data [2]="audio format" [3]=features [4]=tokenizer [5]="statistics and pre-training"
+    [6]=train [7]=decode [8]=score [9]=pack [10]=upload
+)
 read -ra train_list <<<"$train_sets"
 read -ra valid_list <<<"$valid_sets"
 read -ra test_list <<<"$test_sets"
+declare -a data_options train_options plan_options decode_options upload_options
+split_words data_options --local_data_opts "$local_data_opts"
+split_words train_options --train_args "$train_args"
+split_words plan_options --plan_args "$plan_args"
+split_words decode_options --decode_args "$decode_args"
+split_words upload_options --upload_args "$upload_args"
 check_options
 set_names
 export PYTHON=${python:-${PYTHON:-}}

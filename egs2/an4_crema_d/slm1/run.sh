@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Real speech that anyone may download: AN4 to transcribe, CREMA-D to name the emotion, one model for both, on a speech
-# encoder that has learned to transcribe AN4.
+# One model for speech recognition on AN4 and emotion recognition on CREMA-D, two corpora that are free to download. Its
+# speech encoder is pre-trained for speech recognition on AN4.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Speech recognition on LibriSpeech, by a frozen WavLM-Large and a pre-trained language model with LoRA.
+# Speech recognition on LibriSpeech with a frozen WavLM-Large and a pre-trained language model with LoRA.
 #
-# For example: ./run.sh --ngpu 1                          100 hours
-#              ./run.sh --ngpu 4 --train_set train_960    960 hours
+# Examples: ./run.sh --ngpu 1                          100 hours
+#           ./run.sh --ngpu 4 --train_set train_960    960 hours
 #
-# Options of this recipe, with their values in brackets; those of every recipe follow:
+# Options of this recipe, with their values in brackets; those of all recipes follow:
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
@@ -15,18 +15,12 @@ local_data_opts=          # more options for local/data.sh, such as "--download 
 # End of options
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. utils/parse_options.sh
 . utils/corpora.sh
 parse_own_options run.sh "$@"
-
-train_sets=$(librispeech_sets "$train_set")
-valid_sets="dev_clean dev_other"
-test_sets="test_clean test_other"
-subsets="$train_sets $valid_sets $test_sets"
-subsets=${subsets//_/-}
+librispeech_sets "$train_set"
 
 exec ./slm.sh \
-    --local_data_opts "$local_data_opts --subsets ${subsets// /,}" \
+    --local_data_opts "$local_data_opts --subsets $subsets" \
     --train_sets "$train_sets" --valid_sets "$valid_sets" --test_sets "$test_sets" \
     --datadir "data/$train_set" --dumpdir "dump/$train_set" --expdir "exp/$train_set" \
     --audio_format original \

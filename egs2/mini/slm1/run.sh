@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The embedded recipe: synthetic read and acted speech, one model that transcribes and names the emotion, minutes on a CPU.
+# The demo: one model for speech and emotion recognition on synthetic speech, trained in minutes on a CPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,4 +1,4 @@
-"""Pictures beside the results: learning curves, confusion matrices, the layers a task selects, the gate over time."""
+"""Figures: training and learning curves, confusion matrices, layer weights, component gate."""
 
 from harmonifuse_espnet.evaluation.plots.curves import Curve, Curves, draw_learning_curves, draw_training_curves
 from harmonifuse_espnet.evaluation.plots.gates import draw_gates

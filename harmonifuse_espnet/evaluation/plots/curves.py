@@ -1,4 +1,4 @@
-"""Pictures of training: one experiment's curves, and those of many variants side by side."""
+"""Training curves of one experiment, and learning curves of several variants."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harmonifuse_espnet.evaluation.plots.png import write_png
 
 # statistic, title, label of the vertical axis
 PANELS = (
-    ("loss", "answer", "cross entropy (nats a token, log scale)"),
-    ("loss_ctc", "CTC head", "CTC loss (nats a token, log scale)"),
-    ("acc", "answer's tokens", "share predicted rightly"),
+    ("loss", "cross entropy", "nats per target token (log scale)"),
+    ("loss_ctc", "CTC loss", "nats per target token (log scale)"),
+    ("acc", "token accuracy", "share of the target tokens"),
 )
 CLOSE_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # in each decade, where an axis spans less than one
 SPLITS = (("train", "--"), ("valid", "-"))
@@ -30,15 +30,18 @@ Curves = Mapping[str, Mapping[str, Curve]]  # train, valid -> statistic -> curve
 
 
 def draw_training_curves(curves: Curves, title: str, path: Path) -> None:
-    """Loss, CTC loss and accuracy over training steps; a colour a task, dashed in training, solid in validation.
+    """Draw loss, CTC loss and token accuracy over training steps.
+
+    A task has one colour; training is dashed, validation solid.
 
     Raises:
-        ValueError: if there is no statistic of a task, ``acc_<task>`` and the like.
+        InputError: if the curves have no statistic of a task, such as ``acc_<task>``.
     """
     tasks = _tasks(curves)
     panels = [panel for panel in PANELS if any(f"{panel[0]}_{task}" in curves["valid"] for task in tasks)]
     if not panels:
-        raise InputError(f"{path}: no curve to draw; the TensorBoard log has {', '.join(curves['valid']) or 'nothing'}")
+        known = ", ".join(curves["valid"]) or "no statistics"
+        raise InputError(f"{path}: no curves to draw; the TensorBoard log has {known}, expected acc_<task>")
     figure = Figure(figsize=(4.4 * len(panels), 3.6), layout="constrained")
     figure.suptitle(title)
     for axes, (name, heading, label) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -51,65 +54,66 @@ def draw_training_curves(curves: Curves, title: str, path: Path) -> None:
 
 
 def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str, title: str, path: Path) -> None:
-    """Validation curves of many variants, a row of panels a task; a colour a variant, all its seeds in the same.
+    """Draw validation curves of several variants, a row of panels for each task.
+
+    A variant has one line style, which all of its seeds share.
 
     Args:
-        curves: Variant -> the curves of each of its seeds.
-        reference: The variant that the others are held against; drawn in black, over them. Need not be there.
-        title: Printed on top.
-        path: The PNG to write.
+        curves: Variant -> curves of each of its seeds.
+        reference: Variant that the others are compared with, in black on top; may be missing.
+        title: Title of the figure.
+        path: PNG file to write.
 
     Raises:
-        ValueError: if no variant has a statistic of a task.
+        InputError: if no variant has a statistic of a task.
     """
     runs = [run for seeds in curves.values() for run in seeds]
     tasks = sorted({task for run in runs for task in _tasks(run)})
     if not tasks:
-        raise InputError(f"{path}: no curve to draw; none of {', '.join(curves) or 'no variants'} has acc_<task>")
+        raise InputError(f"{path}: no curves to draw; none of {', '.join(curves) or 'no variants'} has acc_<task>")
     panels = [panel for panel in PANELS if any(f"{panel[0]}_{task}" in run["valid"] for run in runs for task in tasks)]
-    figure = Figure(
-        figsize=(4.4 * len(panels) + 2.6, max(3.4 * len(tasks), 1.2 + 0.2 * len(curves))), layout="constrained"
-    )
+    size = 4.4 * len(panels) + 2.6, max(3.4 * len(tasks), 1.2 + 0.2 * len(curves))
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(len(tasks), len(panels), squeeze=False)
-    looks = _looks(list(curves), reference)
+    styles = _line_styles(list(curves), reference)
     for (row, task), (column, (name, heading, label)) in product(enumerate(tasks), enumerate(panels)):
         axes, tag = grid[row, column], f"{name}_{task}"
         for variant, seeds in curves.items():
             for run in seeds:
-                _plot(axes, run["valid"].get(tag, {}), **looks[variant])
+                _plot(axes, run["valid"].get(tag, {}), **styles[variant])
         if axes.lines:
             _finish(axes, name, f"{task}: {heading}", label)
         else:
             axes.set_axis_off()
-    figure.legend([Line2D([], [], **look) for look in looks.values()], list(looks), loc="outside right upper")
+    figure.legend([Line2D([], [], **style) for style in styles.values()], list(styles), loc="outside right upper")
     write_png(figure, path)
 
 
-def _looks(variants: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:
-    """Twenty colours, and again in other dashes (60 in all); the reference black and thick, on top."""
-    strong_first = sorted(range(20), key=lambda number: number % 2)  # each has its pale shade beside it
+def _line_styles(variants: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:
+    """Return a style for each variant: 20 colours, solid, dashed or dotted; the reference is black, thick, on top."""
+    strong_first = sorted(range(20), key=lambda number: number % 2)  # tab20 alternates strong and pale colours
     colors = [colormaps["tab20"](number) for number in strong_first]
     free = product(("-", "--", ":"), colors)
-    looks: dict[str, dict[str, Any]] = {}
+    styles: dict[str, dict[str, Any]] = {}
     for variant in variants:
         if variant == reference:
-            looks[variant] = {"color": "black", "linewidth": 2.0, "zorder": 3}
+            styles[variant] = {"color": "black", "linewidth": 2.0, "zorder": 3}
         else:
             style, color = next(free)
-            looks[variant] = {"linestyle": style, "color": color, "linewidth": 1.2}
-    return looks
+            styles[variant] = {"linestyle": style, "color": color, "linewidth": 1.2}
+    return styles
 
 
 def _tasks(curves: Curves) -> list[str]:
     return sorted(tag.removeprefix("acc_") for tag in curves["valid"] if tag.startswith("acc_"))
 
 
-def _plot(axes: Axes, curve: Curve, **look: Any) -> None:
-    """One line; points too where a line would not be seen."""
+def _plot(axes: Axes, curve: Curve, **style: Any) -> None:
+    """Plot a curve; one of fewer than three points has markers too, since its line may be invisible."""
     if curve:
         steps, values = zip(*sorted(curve.items()), strict=True)
-        axes.plot(steps, values, marker="o" if len(curve) < 3 else None, **look)
+        axes.plot(steps, values, marker="o" if len(curve) < 3 else None, **style)
 
 
 def _finish(axes: Axes, name: str, heading: str, label: str) -> None:

@@ -1,4 +1,4 @@
-"""A picture of the component gate: what it does over time, under the spectrogram of what is heard."""
+"""Figure of the component gate over time, below the spectrogram of the speech."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harmonifuse_espnet.evaluation.plots.png import write_png
 from harmonifuse_espnet.inference.gate_trace import LOGMEL_SHIFT, GateTrace
 
 HERTZ = (500, 1000, 2000, 4000)
-QUIETEST = -60  # decibels below the loudest; what is quieter is drawn alike
+QUIETEST = -60  # decibels below the loudest; the lower end of the colour scale
 LINE = 100  # characters of a caption
 
 
 def draw_gates(traces: Sequence[GateTrace], title: str, path: Path) -> None:
-    """For each utterance its log-mel spectrogram, where there is one, and under it the gate over time."""
+    """Draw the log-mel spectrogram of each utterance, if it was recorded, and below it the gate over time."""
     heights = [4.2 if trace.logmel else 2.7 for trace in traces]
     figure = Figure(figsize=(8.6, 0.5 + sum(heights)), layout="constrained")
     figure.suptitle(title, fontsize="medium")
@@ -36,7 +36,7 @@ def draw_gates(traces: Sequence[GateTrace], title: str, path: Path) -> None:
 
 
 def _caption(trace: GateTrace) -> str:
-    lines = [f"{trace.task}, utterance {trace.utterance}", f"prompt: {trace.prompt}", f"answer: {trace.answer}"]
+    lines = [f"{trace.task}, utterance {trace.utterance}", f"prompt: {trace.prompt}", f"hypothesis: {trace.answer}"]
     return "\n".join(textwrap.shorten(line, LINE, placeholder=" …") for line in lines)
 
 
@@ -46,18 +46,18 @@ def _draw_spectrogram(figure: SubFigure, axes: Axes, trace: GateTrace) -> None:
     levels = [[frame[row] - loudest for frame in frames] for row in range(bins)]
     half = LOGMEL_SHIFT / 2  # frames are centred at multiples of their shift
     extent = (-half, len(frames) * LOGMEL_SHIFT - half, -0.5, bins - 0.5)
-    picture = axes.imshow(
+    image = axes.imshow(
         levels, cmap="magma", vmin=QUIETEST, vmax=0, origin="lower", aspect="auto", extent=extent, interpolation="none"
     )
     axes.set_yticks(
         [mel(hertz) / mel(SAMPLE_RATE / 2) * (bins + 1) - 1 for hertz in HERTZ], [f"{f / 1000:g}" for f in HERTZ]
     )
     axes.set(ylabel="frequency (kHz)")
-    figure.colorbar(picture, ax=axes, label="level (dB)")
+    figure.colorbar(image, ax=axes, label="level (dB)")
 
 
 def mel(hertz: float) -> float:
-    """The mel scale that the features use (O'Shaughnessy, 1987)."""
+    """Convert hertz to mel (O'Shaughnessy, 1987), as the log-mel features do."""
     return 2595 * math.log10(1 + hertz / 700)
 
 
@@ -65,10 +65,10 @@ def _draw_gate(axes: Axes, trace: GateTrace) -> None:
     times = [frame * trace.frame_shift for frame in range(len(trace.mean))]
     colors = {task: f"C{number}" for number, task in enumerate(sorted([trace.task, *trace.others]))}
     own = colors[trace.task]
-    axes.plot(times, trace.mean, color=own, label=f"mean over channels, asked {trace.task}")
+    axes.plot(times, trace.mean, color=own, label=f"mean over channels, task {trace.task}")
     axes.fill_between(times, trace.low, trace.high, color=own, alpha=0.2, lw=0, label="10th to 90th percentile")
     for task, mean in trace.others.items():
-        axes.plot(times, mean, "--", color=colors[task], label=f"mean, the same speech asked {task}")
+        axes.plot(times, mean, "--", color=colors[task], label=f"mean over channels, same speech, task {task}")
     axes.set(xlabel="time (s)", xlim=(0.0, times[-1]), ylim=(0.0, 1.0))
     axes.set_yticks([0, 0.5, 1], ["0 paralinguistic", "0.5", "1 linguistic"])
     axes.set_ylabel("gate")

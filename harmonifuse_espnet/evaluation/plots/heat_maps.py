@@ -1,4 +1,4 @@
-"""Pictures of tables: a confusion matrix, and which layers each task and each wording of its prompt selects."""
+"""Heat maps: confusion matrix, and layer weights by task and prompt."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from matplotlib.figure import Figure
 
 from harmonifuse_espnet.evaluation.plots.png import write_png
 
-LONG = 6  # characters of a label that fit under its column
+LONG = 6  # characters of a label that fit below its column
 
 
 def draw_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]], title: str, path: Path) -> None:
-    """A confusion matrix: rows are the reference; the colour is the share of the row, the number the count."""
+    """Draw a confusion matrix: rows are references, colours the shares of a row, numbers the counts."""
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     size = 2.2 + 0.75 * len(labels)
     figure = Figure(figsize=(max(size + 0.8, 5.0), size), layout="constrained")
     figure.suptitle(title, fontsize="medium")
     axes = figure.subplots()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for row, counts in enumerate(confusion):
         for column, count in enumerate(counts):
             share = shares[row][column]
             text = f"{count}\n{100 * share:.0f} %"
             axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    _name_ticks(axes, labels, labels)
-    axes.set(xlabel="answer", ylabel="reference")
-    figure.colorbar(picture, ax=axes, label="share of the reference class", shrink=0.8)
+    _label_ticks(axes, labels, labels)
+    axes.set(xlabel="prediction", ylabel="reference")
+    figure.colorbar(image, ax=axes, label="share of the reference class", shrink=0.8)
     write_png(figure, path)
 
 
 def draw_layer_weights(weights: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
-    """Heat maps of the weights over layers.
+    """Draw heat maps of the layer weights.
 
     Args:
-        weights: What is weighted (``speech encoder``, ``language model``) -> row (a task, or a wording of its prompt)
-            -> weight of each layer.
-        title: Printed on top.
-        path: The PNG to write.
+        weights: Owner of the layers (``speech encoder``, ``language model``) -> row (a task, or one of its prompts) ->
+            weight of each layer.
+        title: Title of the figure.
+        path: PNG file to write.
     """
     counts = [len(rows) for rows in weights.values()]
     columns = max(len(layers) for rows in weights.values() for layers in rows.values())
@@ -57,16 +57,16 @@ def draw_layer_weights(weights: Mapping[str, Mapping[str, Sequence[float]]], tit
 def _draw_weights(figure: Figure, axes: Axes, rows: Mapping[str, Sequence[float]]) -> None:
     values = list(rows.values())
     highest = max(map(max, values))
-    picture = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=highest, aspect="auto")
+    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=highest, aspect="auto")
     for row, layers in enumerate(values):
         for column, weight in enumerate(layers):
             color = "white" if weight > 0.5 * highest else "black"
             axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=color, fontsize="small")
-    _name_ticks(axes, [str(layer) for layer in range(1, len(values[0]) + 1)], list(rows))
-    figure.colorbar(picture, ax=axes, label="weight")
+    _label_ticks(axes, [str(layer) for layer in range(1, len(values[0]) + 1)], list(rows))
+    figure.colorbar(image, ax=axes, label="weight")
 
 
-def _name_ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+def _label_ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     axes.set_xticks(range(len(columns)), columns)
     if max(map(len, columns)) > LONG:
         axes.tick_params(axis="x", labelrotation=45)

@@ -1,4 +1,4 @@
-"""A figure as a PNG file."""
+"""Figures as PNG files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harmonifuse_espnet.common.files import write_files
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure; the same figure gives the same bytes."""
+    """Write a figure; equal figures give equal bytes."""
     buffer = BytesIO()
     figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
     write_files(path.parent, {path.name: buffer.getvalue()})

@@ -1,4 +1,4 @@
-"""An experiment's TensorBoard folder: the curves that ESPnet wrote there, and pictures beside them."""
+"""The TensorBoard folder of an experiment: curves that ESPnet wrote, and figures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 from harmonifuse_espnet.common.files import writing
 from harmonifuse_espnet.evaluation.plots.curves import SPLITS, Curves
 
-PICTURES = "pictures"  # ESPnet's own are train and valid
+FIGURES = "figures"  # ESPnet writes train and valid
+OLD_FIGURES = "pictures"  # name before 0.2.0
 
 
 def read_curves(tensorboard_dir: Path) -> Curves:
-    """ESPnet's statistics at the end of every epoch: ``train`` and ``valid`` -> statistic -> curve.
+    """Read ESPnet's statistics at the end of every epoch: ``train`` and ``valid`` -> statistic -> curve.
 
-    ESPnet's training log also has means over ``log_interval`` steps; only the steps at which ``valid`` has a value, the
-    ends of epochs, are kept. Where a step was written twice (a resumed run) the last value counts; NaN is left out.
+    The training log also has means over ``log_interval`` steps; only the steps at which ``valid`` has a value, the ends
+    of epochs, are kept. If a resumed training has written a step twice, the last value counts. NaN is left out.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -30,23 +31,26 @@ def read_curves(tensorboard_dir: Path) -> Curves:
             for tag in sorted(events.Tags()["scalars"])
         }
     ends = {step for curve in curves["valid"].values() for step in curve}
-    curves["train"] = {tag: {n: v for n, v in curve.items() if n in ends} for tag, curve in curves["train"].items()}
+    curves["train"] = {
+        tag: {step: value for step, value in curve.items() if step in ends} for tag, curve in curves["train"].items()
+    }
     return curves
 
 
-def replace_figures(tensorboard_dir: Path, shown: Iterable[tuple[str, Path]]) -> None:
-    """Write PNG files, each a (caption, file), to the folder's ``pictures``, in the place of what is there.
+def replace_figures(tensorboard_dir: Path, figures: Iterable[tuple[str, Path]]) -> None:
+    """Write PNG files, each a (caption, file), into the folder ``figures``; earlier figures are removed.
 
     Raises:
-        OSError: if the folder cannot be written.
+        AccessError: if the folder cannot be written.
     """
     from matplotlib.image import imread
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = tensorboard_dir / PICTURES
+    folder = tensorboard_dir / FIGURES
     with writing(folder):
-        if folder.exists():
-            shutil.rmtree(folder)
+        for old in (folder, tensorboard_dir / OLD_FIGURES):
+            if old.exists():
+                shutil.rmtree(old)
         with SummaryWriter(str(folder)) as writer:
-            for caption, path in shown:
+            for caption, path in figures:
                 writer.add_image(caption, imread(path), dataformats="HWC")

@@ -1,9 +1,4 @@
-"""Speech encoders: audio or dumped features in, every hidden state out.
-
-All share one interface, with those of ``pretrained_encoder.py`` and ``whisper.py``: ``forward(speech, lengths) ->
-(states, lengths)`` with ``states`` an iterable of L tensors (B, T, D) that may be run through once, and the attributes
-``num_layers`` (L), ``hidden_size`` (D) and ``frame_shift``, the seconds from one of the T frames to the next.
-"""
+"""Log-mel features and a small Conformer encoder, for training from scratch."""
 
 from __future__ import annotations
 
@@ -17,22 +12,31 @@ from torch import Tensor, nn
 
 from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.data.logmel import LogMel
+from harmonifuse_espnet.model.activations import BatchShape, Precision, attention_scores
+from harmonifuse_espnet.model.encoders.base import SpeechEncoder
 from harmonifuse_espnet.model.encoders.conformer_block import ConformerBlock, ConvSubsampling
 
 
-class ConformerEncoder(nn.Module):
+class ConformerEncoder(SpeechEncoder):
     """Log-mel features and a small Conformer encoder, for training from scratch.
 
     Args:
-        subsampling: Feature frames of 10 ms to one frame of the encoder, a power of two from 4 on. Frames of 40 ms (4)
-            can hold characters; frames of 80 ms (8) need longer CTC units and half the time.
+        n_mels: Mel bins.
+        hidden_size: Width D.
+        num_layers: Number of Conformer blocks, L.
+        num_heads: Attention heads.
+        kernel_size: Kernel of the depthwise convolutions, in frames.
+        dropout: Dropout after the subsampling and in every block.
+        subsampling: Feature frames (10 ms) for each encoder frame, a power of two from 4 on. Encoder frames of 40 ms
+            (4) are short enough for CTC on characters; frames of 80 ms (8) need longer CTC units and half the time.
         feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
-        feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None for none.
-        specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.
+        feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation; None for no
+            normalisation.
+        specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins); None for no masks.
 
     Example:
-        >>> frontend = ConformerEncoder(n_mels=20, hidden_size=32, num_layers=2, num_heads=2)
-        >>> states, lengths = frontend(torch.randn(1, 16000), torch.tensor([16000]))
+        >>> encoder = ConformerEncoder(n_mels=20, hidden_size=32, num_layers=2, num_heads=2)
+        >>> states, lengths = encoder(torch.randn(1, 16000), torch.tensor([16000]))
         >>> len(states), states[0].shape, lengths
         (2, torch.Size([1, 26, 32]), tensor([26]))
     """
@@ -62,8 +66,8 @@ class ConformerEncoder(nn.Module):
         )
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames."""
-        # Mel energies span more than bfloat16's eight bits tell apart.
+        """Encode ``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames."""
+        # Mel energies need more precision than the eight bits of bfloat16.
         with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)
             if self.normalize is not None:
@@ -78,3 +82,19 @@ class ConformerEncoder(nn.Module):
             hidden = block(hidden, mask)
             states.append(hidden)
         return states, lengths
+
+    def num_frames(self, length: int) -> int:
+        """Return ``ceil(T0 / subsampling)``, T0 the log-mel frames of ``length`` samples, or ``length`` dumped ones."""
+        features = length // self.logmel.hop_length + 1 if self.logmel else length
+        return -(-features // self.subsampling.factor)
+
+    def activation_bytes(self, batch: BatchShape, precision: Precision) -> int:
+        """Estimate ``L B (32 D T + 3 T T D / 64) a`` bytes, or the states ``L B T D a`` if all is frozen.
+
+        ``T T D / 64`` are the attention scores with heads of width 64.
+        """
+        frames, size = self.num_frames(batch.length), precision.element_size(self)
+        kept = frames * self.hidden_size
+        if any(weight.requires_grad for weight in self.parameters()):
+            kept = 32 * kept + 3 * attention_scores(frames, self.hidden_size)
+        return self.num_layers * batch.utterances * kept * size

@@ -1,7 +1,7 @@
-"""A small Conformer (Gulati et al., 2020, arXiv:2005.08100) whose outputs do not depend on padding.
+"""Blocks of a small Conformer (Gulati et al., 2020, arXiv:2005.08100) whose outputs do not depend on padding.
 
-Every operation that looks along time sees zeros beyond an utterance's end, so an utterance has the same output alone
-and in a batch. Positions enter through rotary embeddings (Su et al., 2021, arXiv:2104.09864).
+The input of every operation along time is zero beyond an utterance's end, so that an utterance has the same output
+alone and in a batch. Positions are encoded by rotary embeddings (Su et al., 2021, arXiv:2104.09864).
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from harmonifuse_espnet.common.masks import length_mask
 
 
 class ConvSubsampling(nn.Module):
-    """Features (B, T, F) -> (B, T / factor, D): two strided convolutions over time and frequency, then stacking.
+    """Subsample by two strided convolutions over time and frequency, then by stacking: (B, T, F) -> (B, T / factor, D).
 
-    The second convolution is depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084). Both
-    start as He et al. (2015, arXiv:1502.01852) say: PyTorch's own start takes most of the variance at each of them, and
-    what changes in time is soon smaller than the biases. A third one (``factor`` 8) learns slower than one projection
-    of neighbouring frames, which sees all that the second passed on.
+    The second convolution is depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084). Both use
+    the initialisation of He et al. (2015, arXiv:1502.01852): with PyTorch's default, each convolution reduces the
+    variance so much that the biases exceed the variation over time. For ``factor`` 8 and more, stacking frames trains
+    faster than a third convolution.
+
+    Args:
+        features: Feature width F.
+        width: Output width D.
+        factor: Feature frames for each output frame.
 
     Raises:
-        ValueError: if ``factor`` is no power of two from 4 on.
+        InputError: if ``factor`` is not a power of two from 4 on.
     """
 
     def __init__(self, features: int, width: int, factor: int = 4) -> None:
@@ -35,7 +40,7 @@ class ConvSubsampling(nn.Module):
             nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels), nn.Conv2d(channels, channels, 1)
         )
         self.convs = nn.ModuleList([nn.Conv2d(1, channels, 3, stride=2, padding=1), second])
-        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as CPUs like it
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPUs
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.groups == 1 else "linear")
@@ -43,7 +48,7 @@ class ConvSubsampling(nn.Module):
         self.project = nn.Linear(self.stack * channels * -(-features // 4), width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(T / factor), D) and its lengths."""
+        """Subsample ``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(T / factor), D) and its lengths."""
         hidden = features.unsqueeze(1)
         for conv in self.convs:
             lengths = (lengths + 1) // 2
@@ -56,7 +61,7 @@ class ConvSubsampling(nn.Module):
 
 
 class ConformerBlock(nn.Module):
-    """Half feed-forward, self-attention, convolution, half feed-forward, LayerNorm: (B, T, D) -> (B, T, D)."""
+    """Half feed-forward, self-attention, convolution, half feed-forward and LayerNorm: (B, T, D) -> (B, T, D)."""
 
     def __init__(self, width: int, heads: int, feedforward: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
@@ -67,7 +72,7 @@ class ConformerBlock(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        """Transform ``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
         hidden = hidden + 0.5 * self.feedforward_in(hidden)
         hidden = hidden + self.attention(hidden, mask)
         hidden = hidden + self.convolution(hidden, mask)
@@ -89,7 +94,11 @@ class FeedForward(nn.Sequential):
 
 
 class RotaryAttention(nn.Module):
-    """Pre-norm multi-head self-attention with rotary positions; padded keys are never attended."""
+    """Pre-norm multi-head self-attention with rotary position embeddings; padded keys get no attention.
+
+    Raises:
+        InputError: if ``width`` is not a multiple of ``2 * heads``.
+    """
 
     frequencies: Tensor
 
@@ -105,7 +114,7 @@ class RotaryAttention(nn.Module):
         self.register_buffer("frequencies", 10000.0 ** (-torch.arange(half) / half), persistent=False)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        """Transform ``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
         query, key, value = self.qkv(self.norm(hidden)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         angles = torch.arange(hidden.size(1), device=hidden.device)[:, None] * self.frequencies
         context = F.scaled_dot_product_attention(
@@ -119,7 +128,7 @@ class RotaryAttention(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Pre-norm gated depthwise convolution along time; LayerNorm in place of BatchNorm."""
+    """Pre-norm gated depthwise convolution over time, with LayerNorm instead of BatchNorm."""
 
     def __init__(self, width: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
@@ -131,7 +140,7 @@ class Convolution(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
+        """Transform ``hidden`` (B, T, D), ``mask`` (B, T) -> (B, T, D)."""
         gated = F.glu(self.expand(self.norm(hidden)), dim=-1) * mask[..., None]
         mixed = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
         return self.dropout(self.project(F.silu(self.inner_norm(mixed))))

@@ -1,4 +1,4 @@
-"""The convolutions of the wav2vec 2.0 family over a batch of waveforms, without its padding."""
+"""Convolutional features of the wav2vec 2.0 family for a batch of waveforms, computed without the padding."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from harmonifuse_espnet.common.masks import length_mask
+from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
 
-PIECE = 50  # frames, 1 s: neighbours share 80 of 16,000 samples in models of 25 ms frames
-PIECES = {"cpu": 2, "cuda": 64}  # in one call: few to stay in the CPU's caches, many to keep a GPU busy
+CHUNK_FRAMES = 50  # 1 s; adjacent chunks share 80 of 16,000 samples in models with frames of 25 ms
+CHUNKS_PER_CALL = DeviceLimit(cpu=2, accelerator=64)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What a frame hears: ``size`` samples, ``hop`` samples after those of the frame before."""
+    """Receptive field of an output frame of stacked convolutions.
+
+    Attributes:
+        size: Samples that a frame depends on.
+        hop: Samples from the start of one frame to the start of the next.
+    """
 
     size: int
     hop: int
 
     @staticmethod
     def of(kernels: Sequence[int], strides: Sequence[int]) -> ReceptiveField:
-        """The field of convolutions one after another.
+        """Return the receptive field of a stack of convolutions without padding, the first layer first.
 
         Example:
             >>> ReceptiveField.of([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
@@ -36,32 +42,36 @@ class ReceptiveField:
             size, hop = size + (kernel - 1) * hop, hop * stride
         return ReceptiveField(size, hop)
 
-    def frames(self, samples: Tensor) -> Tensor:
-        """How many frames have all their samples."""
+    def num_frames(self, samples: Tensor) -> Tensor:
+        """Return the number of complete frames in ``samples`` (B,) samples: (B,)."""
         return (samples - self.size).div(self.hop, rounding_mode="floor") + 1
 
 
-def by_pieces(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
-    """Features of layer-normalised convolutions, which look no farther than their field: (B, N) -> (B, T, C).
+def extract_by_chunk(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
+    """Compute the features in chunks of :data:`CHUNK_FRAMES` frames: (B, N), ``lengths`` (B,) -> (B, T, C).
 
-    Pieces of :data:`PIECE` frames give the same as the whole, in a fraction of the memory; those beyond an utterance's
-    end are not run.
+    The result is that of whole utterances if ``convs`` normalises each frame by itself, and needs a fraction of the
+    memory. Chunks beyond an utterance's end are not computed.
     """
-    frames = field.frames(lengths)
+    frames = field.num_frames(lengths)
     longest = int(frames.max())
-    piece = min(PIECE, longest)
-    count = -(-longest // piece)
-    window, step = (piece - 1) * field.hop + field.size, piece * field.hop
+    chunk = min(CHUNK_FRAMES, longest)
+    count = -(-longest // chunk)
+    window, step = (chunk - 1) * field.hop + field.size, chunk * field.hop
     padded = F.pad(speech, (0, max(0, (count - 1) * step + window - speech.size(1))))
-    needed = length_mask(-(-frames // piece), count)
+    needed = length_mask(-(-frames // chunk), count)
     windows = padded.unfold(1, window, step)[:, :count][needed]
-    made = torch.cat([convs(some) for some in windows.split(PIECES[speech.device.type])]).transpose(1, 2)
-    features = made.new_zeros(len(speech), count, *made.shape[1:])
-    features[needed] = made
+    calls = windows.split(CHUNKS_PER_CALL.on(speech.device))
+    computed = torch.cat([convs(call) for call in calls]).transpose(1, 2)
+    features = computed.new_zeros(len(speech), count, *computed.shape[1:])
+    features[needed] = computed
     return features.flatten(1, 2)[:, :longest]
 
 
-def by_utterance(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
-    """Features of convolutions that normalise over time, each utterance by itself: (B, N) -> (B, T, C)."""
+def extract_by_utterance(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
+    """Compute the features of one utterance after the other: (B, N), ``lengths`` (B,) -> (B, T, C).
+
+    For ``convs`` that normalise over time, for which padding and chunks would change the result.
+    """
     rows = [convs(row[None, :length])[0].T for row, length in zip(speech, lengths.tolist(), strict=True)]
     return pad_sequence(rows, batch_first=True)

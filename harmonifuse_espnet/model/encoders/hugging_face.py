@@ -1,88 +1,172 @@
-"""Base class of the pre-trained encoders of Hugging Face."""
+"""Base class of the pre-trained encoders from Hugging Face."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import AutoModel
 
-from harmonifuse_espnet.model.pretrained import Pretrained
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.model.activations import BatchShape, Precision, attention_scores
+from harmonifuse_espnet.model.encoders.base import SpeechEncoder
+from harmonifuse_espnet.model.pretrained import Pretrained, feed_forward_width, load_pretrained
+
+SAMPLES_PER_FRAME = 320  # of WavLM, HuBERT, wav2vec 2.0 and Whisper
 
 
-class HuggingFaceEncoder(Pretrained):
-    """Base class: an encoder of Hugging Face behind the interface of all frontends.
+class HuggingFaceEncoder(SpeechEncoder, Pretrained):
+    """Base class: a pre-trained encoder from Hugging Face that runs layer by layer.
+
+    The states are an iterator that runs a layer when its state is requested: a weighted sum over them needs the memory
+    of one state, not of L. They equal Hugging Face's ``hidden_states[1:]``: each layer's output as the next layer reads
+    it, without the embedding (index 0).
 
     Args:
-        encoder: What is run.
-        num_layers: L.
-        hidden_size: D.
-        freeze: Run it without gradients and in eval mode.
-        restorable: Whether the weights came by name; checkpoints leave them out when frozen.
-        gradient_checkpointing: In training, run each layer a second time in the backward pass instead of keeping what
-            is inside it.
+        model: Name on the Hugging Face hub, or a folder, from which the weights are loaded; None with ``config``.
+        config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration, for random weights.
+        freeze: Run without gradients and in eval mode. Frozen weights that were loaded from ``model`` are left out of
+            checkpoints.
+        gradient_checkpointing: In training, recompute each layer in the backward pass instead of keeping its
+            activations: less memory, more time.
+
+    Attributes:
+        choice: Value of the option ``frontend`` that chooses the class.
+        model_types: Values of ``model_type`` that the class runs.
+        alternative: What to do about another model type, for error messages.
+        overrides: Fields of the configuration that differ from the model's own.
+
+    Raises:
+        InputError: if not exactly one of ``model`` and ``config`` is given, or the model is of another type.
+        MissingFileError: if the model does not exist.
     """
 
     frame_shift = 0.02
+    choice: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    alternative: ClassVar[str]
+    overrides: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
-        encoder: Any,
-        num_layers: int,
-        hidden_size: int,
-        freeze: bool,
-        restorable: bool,
-        gradient_checkpointing: bool,
+        model: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        freeze: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        self.num_layers, self.hidden_size = num_layers, hidden_size
-        self.frozen, self.restorable = freeze, freeze and restorable
+        loaded = load_pretrained("frontend_conf", AutoModel, model, config, **self.overrides)
+        model_type = loaded.config.model_type
+        if model_type not in self.model_types:
+            raise InputError(
+                f"frontend_conf: {model or 'config'} is of type {model_type}, the frontend {self.choice} runs "
+                f"{', '.join(self.model_types)}; {self.alternative}"
+            )
+        self.num_layers, self.hidden_size = loaded.config.num_hidden_layers, loaded.config.hidden_size
+        self.frozen, self.restorable = freeze, freeze and model is not None
         self.gradient_checkpointing = gradient_checkpointing
+        self.encoder: Any = self.set_up(loaded, model)
         if freeze:
             self.encoder.requires_grad_(False)
 
+    @abstractmethod
+    def set_up(self, loaded: Any, model: str | None) -> nn.Module:
+        """Set the attributes of the subclass, and return the module that it runs: ``loaded``, or a part of it."""
+
+    @abstractmethod
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the number of frames of each utterance; ``lengths`` (B,) in samples -> (B,)."""
+
+    @abstractmethod
+    def preprocess(self, speech: Tensor, lengths: Tensor) -> Tensor:
+        """Return the encoder's input in float32, for ``speech`` (B, N) in float32 and ``lengths`` (B,) in samples."""
+
+    @abstractmethod
+    def hidden_states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
+        """Run the encoder on the result of ``preprocess``; ``lengths`` (B,) in samples -> L states (B, T, D)."""
+
     def train(self, mode: bool = True) -> HuggingFaceEncoder:
-        """A frozen encoder stays in eval mode."""
+        """Set the training mode; a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
         return self
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Iterator[Tensor], Tensor]:
-        """``speech`` (B, N) at 16 kHz, ``lengths`` (B,) in samples -> L states (B, T, D), lengths in 20 ms frames.
+        """Encode ``speech`` (B, N) at 16 kHz, ``lengths`` (B,) in samples -> L states (B, T, D), lengths in frames.
 
-        States are zero beyond an utterance's end, and of the precision of the weights.
+        States are zero beyond an utterance's end, and have the precision of the weights.
         """
         with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
-            inputs = self.prepare(speech.float(), lengths).to(next(self.encoder.parameters()).dtype)
-        states = self.states(inputs, lengths)
-        return without_grad(states, speech.device.type) if self.frozen else states, self.frames(lengths)
-
-    def frames(self, lengths: Tensor) -> Tensor:
-        """Samples of each utterance (B,) -> frames (B,)."""
-        raise NotImplementedError
-
-    def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """``speech`` (B, N) in float32, ``lengths`` (B,) -> what the encoder reads, in float32."""
-        raise NotImplementedError
-
-    def states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """Run the encoder on what ``prepare`` made; ``lengths`` (B,) in samples."""
-        raise NotImplementedError
+            inputs = self.preprocess(speech.float(), lengths).to(next(self.encoder.parameters()).dtype)
+        states = self.hidden_states(inputs, lengths)
+        return without_grad(states, speech.device.type) if self.frozen else states, self.frame_lengths(lengths)
 
     def run_layer(self, layer: Callable[..., Tensor], *inputs: Any) -> Tensor:
-        """``layer(*inputs)``, checkpointed where that is asked for."""
+        """Return ``layer(*inputs)``, with gradient checkpointing if it is on."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
+    def num_frames(self, length: int) -> int:
+        """Return ``length // 320``, the frames of 20 ms of ``length`` samples, to within one frame."""
+        return length // SAMPLES_PER_FRAME
+
+    def activation_bytes(self, batch: BatchShape, precision: Precision) -> int:
+        """Estimate the bytes kept for the backward pass, or those that a frozen encoder computes with.
+
+        The states have ``L B T D a`` bytes. If frozen, :meth:`working_size` values are added. If trained, autograd also
+        keeps
+
+        * ``8 a D`` bytes a frame before the layers, and those of the convolutions (:meth:`convolution_bytes`);
+        * in each layer ``8 D + a (9 D + 2 I)`` bytes a frame: the inputs of both norms in float32; their outputs, the
+          queries, keys, values, the attention's output and its projection; two tensors of the feed-forward layer's
+          width; the dropout masks;
+        * in each layer ``scores_kept a T T D / 64`` bytes an utterance (:meth:`scores_kept`, heads of width 64).
+
+        With gradient checkpointing, it keeps the input of each layer (``a D`` a frame), and the above for one layer.
+        """
+        layers, size = self.num_layers, precision.element_size(self)
+        states = layers * batch.utterances * self.num_frames(batch.length) * self.hidden_size * size
+        if not any(weight.requires_grad for weight in self.parameters()):
+            return states + self.working_size(batch) * size
+        rows, frames = self.layer_input(batch)
+        entered = rows * frames * self.hidden_size * size
+        inner = feed_forward_width(self.encoder.config)
+        layer = rows * frames * (8 * self.hidden_size + size * (9 * self.hidden_size + 2 * inner))
+        layer += rows * attention_scores(frames, self.hidden_size) * self.scores_kept(precision) * size
+        before = 8 * entered + self.convolution_bytes(batch.utterances * batch.length, size)
+        return states + before + (layers * entered + layer if self.gradient_checkpointing else layers * layer)
+
+    def layer_input(self, batch: BatchShape) -> tuple[int, int]:
+        """Return the number of sequences that run through the layers, and the frames of each."""
+        return batch.utterances, self.num_frames(batch.length)
+
+    def scores_kept(self, precision: Precision) -> int:
+        """Return the number of tensors of the size of the attention scores that autograd keeps in a layer.
+
+        Fused attention keeps none; PyTorch's attention on the CPU is not fused where it has dropout.
+        """
+        return 3 if self.encoder.config.attention_dropout and not precision.gpu else 0
+
+    def convolution_bytes(self, samples: int, size: int) -> int:
+        """Estimate the bytes that trained convolutions keep for ``samples`` samples; ``size`` bytes an activation."""
+        return 0
+
+    @abstractmethod
+    def working_size(self, batch: BatchShape) -> int:
+        """Estimate the number of values that a frozen encoder computes with at a time, without the states."""
+
 
 def without_grad(states: Iterator[Tensor], device: str) -> Iterator[Tensor]:
-    """Run a generator without gradients, and outside autocast, which would take the norms of a model in bfloat16 to
-    float32; both hold while it runs, not between two states, for whoever asks for them."""
+    """Run a generator without gradients and without autocast, which would run norms of a bfloat16 model in float32.
+
+    Both hold only while the generator runs; between two states, the caller's settings are in force.
+    """
     while True:
         with torch.no_grad(), torch.autocast(device, enabled=False):
             state = next(states, None)

@@ -1,14 +1,27 @@
-"""Hidden states of a frozen encoder that stage 3 dumped."""
+"""Hidden states of a frozen encoder, dumped by stage 3."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.model.activations import BatchShape, Precision
+from harmonifuse_espnet.model.encoders.base import SpeechEncoder
 
 
-class PrecomputedEncoder(nn.Module):
-    """The layers of a frozen encoder as stage 3 dumped them (``--feats_type ssl``): (B, T, L * D) -> L x (B, T, D)."""
+class PrecomputedEncoder(SpeechEncoder):
+    """The layers of a frozen encoder as dumped by stage 3 (``--feats_type ssl``): (B, T, L * D) -> L x (B, T, D).
+
+    Args:
+        num_layers: Number of dumped layers, L.
+        hidden_size: Width of each, D.
+
+    Example:
+        >>> import torch
+        >>> states, lengths = PrecomputedEncoder(num_layers=3, hidden_size=16)(torch.zeros(1, 5, 48), torch.tensor([5]))
+        >>> [state.shape for state in states], lengths
+        ([torch.Size([1, 5, 16]), torch.Size([1, 5, 16]), torch.Size([1, 5, 16])], tensor([5]))
+    """
 
     frame_shift = 0.02  # of all encoders that stage 3 runs
 
@@ -17,10 +30,10 @@ class PrecomputedEncoder(nn.Module):
         self.num_layers, self.hidden_size = num_layers, hidden_size
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """``speech`` (B, T, L * D), ``lengths`` (B,) in frames -> L states (B, T, D), the same lengths.
+        """Split ``speech`` (B, T, L * D), ``lengths`` (B,) in frames -> L states (B, T, D), the same lengths.
 
         Raises:
-            ValueError: if the dump's width is not L * D.
+            InputError: if the width of the dump is not L * D.
         """
         expected = self.num_layers * self.hidden_size
         if speech.size(-1) != expected:
@@ -30,3 +43,11 @@ class PrecomputedEncoder(nn.Module):
                 "run stage 3 with this encoder or correct frontend_conf"
             )
         return list(speech.unflatten(-1, (self.num_layers, self.hidden_size)).unbind(-2)), lengths
+
+    def num_frames(self, length: int) -> int:
+        """Return ``length``, the number of dumped frames."""
+        return length
+
+    def activation_bytes(self, batch: BatchShape, precision: Precision) -> int:
+        """Estimate the bytes of the states: ``L B T D a``."""
+        return batch.utterances * batch.length * self.num_layers * self.hidden_size * precision.element_size(self)

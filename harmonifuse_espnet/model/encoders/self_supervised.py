@@ -1,94 +1,79 @@
-"""Pre-trained speech encoders of Hugging Face, run layer by layer.
-
-The states come from an iterator that runs a layer when it is asked for the next state, so that whoever sums them needs
-one at a time. They are Hugging Face's ``hidden_states[1:]``: each layer's output as the next one reads it, the
-embedding (index 0) left out, and in the large models no norm after the last.
-"""
+"""Self-supervised encoders from Hugging Face: WavLM, HuBERT and wav2vec 2.0."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoFeatureExtractor, AutoModel
+from torch import Tensor, nn
+from transformers import AutoFeatureExtractor
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.masks import length_mask
-from harmonifuse_espnet.model.encoders.conv_features import ReceptiveField, by_pieces, by_utterance
-from harmonifuse_espnet.model.encoders.hugging_face import HuggingFaceEncoder
-from harmonifuse_espnet.model.encoders.packed_attention import PackedAttention
+from harmonifuse_espnet.model.activations import BatchShape, Precision, attention_scores
+from harmonifuse_espnet.model.encoders.conv_features import (
+    CHUNK_FRAMES,
+    CHUNKS_PER_CALL,
+    ReceptiveField,
+    extract_by_chunk,
+    extract_by_utterance,
+)
+from harmonifuse_espnet.model.encoders.hugging_face import SAMPLES_PER_FRAME, HuggingFaceEncoder
+from harmonifuse_espnet.model.encoders.packed_attention import SCORES_PER_CALL, PackedAttention
 from harmonifuse_espnet.model.encoders.wavlm_attention import GatedPackedAttention
-from harmonifuse_espnet.model.pretrained import load_pretrained
+from harmonifuse_espnet.model.pretrained import load_feature_extractor
 
 ATTENTION: dict[str, type[PackedAttention]] = {
     "wavlm": GatedPackedAttention,
     "hubert": PackedAttention,
     "wav2vec2": PackedAttention,
 }
+CHANNELS, STRIDE = 512, 5  # of the first convolution of published models, for the memory estimate
 
 
 class SelfSupervisedEncoder(HuggingFaceEncoder):
     """A WavLM, HuBERT or wav2vec 2.0 encoder.
 
-    Utterances run without padding: one after another through the Transformer, and in pieces through the convolutions,
-    or one by one where the first convolution is normalised over time (``feat_extract_norm: group``, the base models).
-
-    Args:
-        model: Name on the hub or a folder; its weights are loaded. None with ``config`` for random weights.
-        config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration.
-        freeze: Run it without gradients, in eval mode, and leave its weights out of checkpoints when they can be
-            loaded again from ``model``.
-        gradient_checkpointing: Trade time for memory when it is trained.
+    Utterances run without padding: concatenated through the Transformer, and in chunks through the convolutions, or one
+    by one if the first convolution is normalised over time (``feat_extract_norm: group``, the base models). In the
+    large models the last state is before the final norm, as in Hugging Face's ``hidden_states``.
 
     Example:
+        >>> import torch
         >>> config = {"model_type": "wavlm", "num_hidden_layers": 2, "feat_extract_norm": "layer"}
         >>> states, lengths = SelfSupervisedEncoder(config=config)(torch.randn(1, 16000), torch.tensor([16000]))
         >>> [state.shape for state in states], lengths
         ([torch.Size([1, 49, 768]), torch.Size([1, 49, 768])], tensor([49]))
-
-    Raises:
-        ValueError: if not exactly one of ``model`` and ``config`` is given, or the model is of another family.
     """
 
-    def __init__(
-        self,
-        model: str | None = None,
-        config: Mapping[str, Any] | None = None,
-        freeze: bool = True,
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        overrides = {"layerdrop": 0.0, "apply_spec_augment": False}
-        encoder = load_pretrained("frontend_conf", AutoModel, model, config, **overrides)
-        known = encoder.config
-        if known.model_type not in ATTENTION:
-            raise InputError(
-                f"frontend_conf: {model or 'config'} is of type {known.model_type}, the frontend huggingface runs "
-                f"{', '.join(ATTENTION)}; for Whisper, take the frontend whisper"
-            )
-        super().__init__(
-            encoder, known.num_hidden_layers, known.hidden_size, freeze, model is not None, gradient_checkpointing
-        )
-        self.standardizes = (
-            known.feat_extract_norm == "layer"
-            if model is None
-            else AutoFeatureExtractor.from_pretrained(model).do_normalize
-        )
+    choice = "huggingface"
+    model_types = tuple(ATTENTION)
+    alternative = "for Whisper, use the frontend whisper"
+    overrides = {"layerdrop": 0.0, "apply_spec_augment": False}
+
+    def set_up(self, loaded: Any, model: str | None) -> nn.Module:
+        """Set the attributes of the subclass, and return the whole model."""
+        known = loaded.config
+        if model is None:
+            self.standardizes = known.feat_extract_norm == "layer"
+        else:
+            self.standardizes = load_feature_extractor("frontend_conf", AutoFeatureExtractor, model).do_normalize
         self.attention = ATTENTION[known.model_type]
         self.pre_norm = known.do_stable_layer_norm
-        self.extract = by_utterance if known.feat_extract_norm == "group" else by_pieces
+        self.extract = extract_by_utterance if known.feat_extract_norm == "group" else extract_by_chunk
         self.field = ReceptiveField.of(known.conv_kernel, known.conv_stride)
+        return loaded
 
-    def frames(self, lengths: Tensor) -> Tensor:
-        """Samples (B,) -> frames of 20 ms (B,)."""
-        return self.field.frames(lengths)
+    def frame_lengths(self, lengths: Tensor) -> Tensor:
+        """Return the number of frames of 20 ms; ``lengths`` (B,) in samples -> (B,)."""
+        return self.field.num_frames(lengths)
 
-    def prepare(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Standardised where the model's preprocessor does so; silent beyond the end: (B, N) -> (B, N).
+    def preprocess(self, speech: Tensor, lengths: Tensor) -> Tensor:
+        """Set padding to zero, and standardize if the model's preprocessor does: (B, N), ``lengths`` (B,) -> (B, N).
 
         Raises:
-            ValueError: if an utterance is shorter than a frame.
+            InputError: if an utterance is shorter than a frame.
         """
         shortest = int(lengths.min())
         if shortest < self.field.size:
@@ -99,13 +84,13 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
         mask = length_mask(lengths, speech.size(1))
         return standardize(speech, mask, lengths) if self.standardizes else speech * mask
 
-    def states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """``inputs`` (B, N), ``lengths`` (B,) in samples -> L states (B, T, D)."""
-        encoder, frames = self.encoder.encoder, self.frames(lengths)
+    def hidden_states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
+        """Run the encoder on ``inputs`` (B, N), ``lengths`` (B,) in samples -> L states (B, T, D)."""
+        encoder, frames = self.encoder.encoder, self.frame_lengths(lengths)
         features = self.extract(self.encoder.feature_extractor, self.field, inputs, lengths)
         mask = length_mask(frames, features.size(1))
-        hidden = _first(self.encoder.feature_projection(features)) * mask[..., None]
-        del features  # this frame lives as long as the states are asked for
+        hidden = _projected(self.encoder.feature_projection(features)) * mask[..., None]
+        del features  # or the generator would hold it until its end
         valid = mask.flatten().nonzero()[:, 0]
         hidden = (hidden + encoder.pos_conv_embed(hidden)).flatten(0, 1)[valid]
         hidden = encoder.dropout(hidden if self.pre_norm else encoder.layer_norm(hidden))
@@ -115,15 +100,42 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
             hidden = self.run_layer(block, layer, attend, hidden)
             yield unpack(hidden, valid, mask.shape)
 
+    def scores_kept(self, precision: Precision) -> int:
+        """As in :class:`HuggingFaceEncoder`; WavLM's bias is kept even if the attention is fused."""
+        return super().scores_kept(precision) or int(self.attention.keeps_bias)
+
+    def convolution_bytes(self, samples: int, size: int) -> int:
+        """Estimate ``2 a`` bytes for each output of a convolution, the input and output of its GELU.
+
+        ``8 + a`` bytes for a convolution with a norm, which is computed in float32.
+        """
+        kept, hop = 0.0, 1
+        for layer in self.encoder.feature_extractor.conv_layers:
+            hop *= layer.conv.stride[0]
+            kept += layer.conv.out_channels / hop * (8 + size if hasattr(layer, "layer_norm") else 2 * size)
+        return round(kept * samples)
+
+    def working_size(self, batch: BatchShape) -> int:
+        """Estimate ``3 * 512 / 5`` values for each sample of one call of the convolutions, and 2 for each score of one
+        call of the attention.
+
+        The first are the output, norm and GELU of the first convolution. Both calls are of the size on accelerators.
+        """
+        scores = attention_scores(self.num_frames(batch.length), self.hidden_size)
+        together = min(batch.utterances, max(1, SCORES_PER_CALL.accelerator // scores))
+        most = CHUNKS_PER_CALL.accelerator * CHUNK_FRAMES * SAMPLES_PER_FRAME
+        samples = min(batch.utterances * batch.length, most)
+        return 3 * CHANNELS * samples // STRIDE + 2 * together * scores
+
 
 def post_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tensor:
-    """A layer of the base models: (S, D) -> (S, D)."""
+    """Run a layer of the base models: (S, D) -> (S, D)."""
     hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden)))
     return layer.final_layer_norm(hidden + layer.feed_forward(hidden))
 
 
 def pre_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tensor:
-    """A layer of the large models, with a language's adapter where MMS has one: (S, D) -> (S, D)."""
+    """Run a layer of the large models, with the language adapter that MMS models have: (S, D) -> (S, D)."""
     hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden)))
     hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
     adapter = getattr(layer, "adapter_layer", None)
@@ -131,7 +143,7 @@ def pre_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tenso
 
 
 def unpack(row: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
-    """The row of all utterances (S, D) -> (B, T, D), ``valid`` (S,) the places in the flattened ``shape`` (B, T)."""
+    """Pad the row of all utterances (S, D) to (B, T, D); ``valid`` (S,) are its positions in the flattened (B, T)."""
     if len(row) == shape.numel():
         return row.view(*shape, -1)
     padded = row.new_zeros(shape.numel(), row.size(-1))
@@ -140,12 +152,12 @@ def unpack(row: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
 
 
 def standardize(speech: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Zero mean, unit variance over each utterance's valid samples, zeros beyond: (B, N) -> (B, N)."""
+    """Scale each utterance to zero mean and unit variance, zeros beyond its end: (B, N), ``mask`` (B, N) -> (B, N)."""
     count = lengths[:, None].to(speech.dtype)
     centred = (speech - (speech * mask).sum(1, keepdim=True) / count) * mask
     return centred / torch.sqrt(centred.square().sum(1, keepdim=True) / count + 1.0e-7)
 
 
-def _first(projected: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """HuBERT's projection gives a tensor, those of its relatives also what was projected."""
-    return projected if isinstance(projected, Tensor) else projected[0]
+def _projected(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """Return the projected features; HuBERT's projection returns them alone, the others also their input."""
+    return output if isinstance(output, Tensor) else output[0]

@@ -1,4 +1,4 @@
-"""What was drawn, before it becomes a file."""
+"""Figures, before they become files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harmonifuse_espnet.evaluation.plots import curves, gates, heat_maps
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures that would have been written, laid out."""
+    """The figures that would be written, laid out."""
     figures: list[Figure] = []
 
     def keep(figure: Figure, path: Path) -> None:
@@ -27,7 +27,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 @pytest.fixture
 def inside() -> Callable[[Figure], bool]:
-    """Whether nothing of a figure is cut off at its edges."""
+    """A function that checks that nothing of a figure is cut off at its edges."""
 
     def check(figure: Figure) -> bool:
         needed, size = figure.get_tightbbox(), figure.get_size_inches()

@@ -1,4 +1,4 @@
-"""Learning curves: which lines are drawn, and that each can be told from the others."""
+"""Training and learning curves: which lines are drawn, and that they are distinguishable."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ OUT = Path("unused.png")
 
 
 def run(*tags: str, value: float = 0.5) -> Curves:
-    """A run whose statistics fall from 2 to 1 times ``value``, in training to nothing."""
+    """A run whose statistics fall from 2 to 1 times ``value`` in validation, and are 0 in training."""
     return {"train": dict.fromkeys(tags, {10: 0.0}), "valid": {tag: {10: 2 * value, 20: value} for tag in tags}}
 
 
 BOTH = ("loss_asr", "loss_ser", "loss_ctc_asr", "acc_asr", "acc_ser", "loss")
 
 
-def test_a_panel_for_each_task_and_statistic_that_is_there(drawn: list[Figure]) -> None:
+def test_a_panel_for_each_task_and_recorded_statistic(drawn: list[Figure]) -> None:
     variants = {"ours": [run(*BOTH)], "ser only": [run("loss_ser", "acc_ser")]}
     draw_learning_curves(variants, "ours", "title", OUT)
     shown = {axes.get_title(): len(axes.lines) for axes in drawn[0].axes if axes.axison}
     assert shown == {
-        "asr: answer": 1,
-        "asr: CTC head": 1,
-        "asr: answer's tokens": 1,
-        "ser: answer": 2,
-        "ser: answer's tokens": 2,
+        "asr: cross entropy": 1,
+        "asr: CTC loss": 1,
+        "asr: token accuracy": 1,
+        "ser: cross entropy": 2,
+        "ser: token accuracy": 2,
     }
 
 
@@ -41,17 +41,17 @@ def test_lines_are_validation_in_the_order_of_steps(drawn: list[Figure]) -> None
     assert [line.get_xydata().tolist() for line in drawn[0].axes[0].lines] == [[[10, 0.5], [20, 0.7], [30, 0.8]]]
 
 
-def test_seeds_look_alike_variants_do_not_and_the_reference_is_black_on_top(drawn: list[Figure]) -> None:
+def test_seeds_share_a_style_variants_do_not_and_the_reference_is_black_on_top(drawn: list[Figure]) -> None:
     names = ["before", "ours", *(f"variant {number}" for number in range(30))]
     draw_learning_curves({name: [run("acc_asr")] * 2 for name in names}, "ours", "title", OUT)
-    looks = [(to_hex(line.get_color()), line.get_linestyle()) for line in drawn[0].axes[0].lines]
-    assert looks[::2] == looks[1::2] and len(set(looks)) == 32
+    styles = [(to_hex(line.get_color()), line.get_linestyle()) for line in drawn[0].axes[0].lines]
+    assert styles[::2] == styles[1::2] and len(set(styles)) == 32
     ours = drawn[0].axes[0].lines[2]
-    assert looks[2] == ("#000000", "-") and "#000000" not in [color for color, _ in looks[:2] + looks[4:]]
+    assert styles[2] == ("#000000", "-") and "#000000" not in [color for color, _ in styles[:2] + styles[4:]]
     assert all(line.get_zorder() < ours.get_zorder() for line in drawn[0].axes[0].lines[4:])
 
 
-def test_the_legend_of_21_variants_is_whole_and_hides_no_curve(
+def test_the_legend_of_21_variants_is_complete_and_hides_no_curve(
     drawn: list[Figure], inside: Callable[[Figure], bool]
 ) -> None:
     names = [f"interleaving_proportional_{number}" for number in range(21)]
@@ -63,7 +63,7 @@ def test_the_legend_of_21_variants_is_whole_and_hides_no_curve(
 
 
 @pytest.mark.parametrize("value", [0.4, 0.9, 3.0, 40.0])
-def test_a_loss_that_hardly_moves_still_has_a_scale(drawn: list[Figure], value: float) -> None:
+def test_a_nearly_constant_loss_has_ticks(drawn: list[Figure], value: float) -> None:
     draw_learning_curves({"ours": [run("acc_asr", "loss_asr", value=value)]}, "ours", "title", OUT)
     axes = drawn[0].axes[0]
     lowest, highest = axes.get_ylim()
@@ -71,7 +71,7 @@ def test_a_loss_that_hardly_moves_still_has_a_scale(drawn: list[Figure], value: 
 
 
 def test_nothing_to_draw_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a.png: no curve to draw; none of naive, ours has acc_<task>"):
+    with pytest.raises(ValueError, match="a.png: no curves to draw; none of naive, ours has acc_<task>"):
         draw_learning_curves({"naive": [run("loss")], "ours": []}, "ours", "title", Path("a.png"))
-    with pytest.raises(ValueError, match="no curve to draw; the TensorBoard log has loss"):
+    with pytest.raises(ValueError, match="no curves to draw; the TensorBoard log has loss, expected acc_<task>"):
         draw_training_curves(run("loss"), "title", Path("a.png"))

@@ -1,4 +1,4 @@
-"""The gate's picture: time, frequency and gate stand where the axes say."""
+"""The figure of the gate: time, frequency and gate agree with the axes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def panels(figure: Figure) -> dict[str, Axes]:
 
 
 @pytest.mark.parametrize("hertz", [500, 1000, 2000, 4000])
-def test_a_tone_stands_at_its_frequency(drawn: list[Figure], hertz: int) -> None:
+def test_a_tone_is_at_its_frequency(drawn: list[Figure], hertz: int) -> None:
     draw_gates([trace(0.5 * np.sin(2 * np.pi * hertz * SECOND))], "title", OUT)
     axes = panels(drawn[0])["frequency (kHz)"]
     ticks = {label.get_text(): tick for label, tick in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
@@ -39,7 +39,7 @@ def test_a_tone_stands_at_its_frequency(drawn: list[Figure], hertz: int) -> None
     assert abs(ticks[f"{hertz / 1000:g}"] - loudest) < 0.75  # bins
 
 
-def test_a_click_stands_at_its_time(drawn: list[Figure]) -> None:
+def test_a_click_is_at_its_time(drawn: list[Figure]) -> None:
     click = np.zeros(16000, np.float32)
     click[round(0.4 * 16000)] = 1.0
     draw_gates([trace(click)], "title", OUT)
@@ -59,16 +59,18 @@ def test_the_gate_runs_from_paralinguistic_to_linguistic_over_seconds(drawn: lis
     own, other = axes.lines
     np.testing.assert_allclose(own.get_xydata(), [[0.04 * frame, frame / 25] for frame in range(25)])
     assert set(other.get_ydata()) == {0.1} and own.get_color() != other.get_color()
+    labels = ["mean over channels, task asr", "mean over channels, same speech, task ser"]
+    assert [own.get_label(), other.get_label()] == labels
     assert axes.get_xlabel() == "time (s)" and axes.get_xlim() == (0, pytest.approx(0.96))
 
 
-def test_what_was_asked_and_answered_is_said_and_a_long_answer_is_shortened(
+def test_the_caption_has_prompt_and_hypothesis_and_a_long_one_is_shortened(
     drawn: list[Figure], inside: Callable[[Figure], bool]
 ) -> None:
     long = replace(trace(), utterance="u2", answer="WORD " * 100)
     draw_gates([trace(), long, replace(trace(), logmel=[])], "title", OUT)
     captions = [part.get_suptitle() for part in drawn[0].subfigs]
-    assert captions[0] == "asr, utterance u1\nprompt: WRITE\nanswer: ONE TWO"
+    assert captions[0] == "asr, utterance u1\nprompt: WRITE\nhypothesis: ONE TWO"
     assert captions[1].endswith("WORD …") and inside(drawn[0])
     labels = [[axes.get_ylabel() for axes in part.axes] for part in drawn[0].subfigs]
     assert labels == [["frequency (kHz)", "gate", "level (dB)"]] * 2 + [["gate"]]

@@ -1,4 +1,4 @@
-"""Heat maps: every number is in its cell, and no name is cut off."""
+"""Heat maps: every number is in its cell, and no label is cut off."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_confusion_matrix_has_counts_and_shares_of_its_rows(drawn: list[Figure
 
 
 @pytest.mark.parametrize("count", [2, 9])
-def test_long_labels_and_titles_are_whole_and_apart(
+def test_long_labels_and_titles_are_complete_and_do_not_overlap(
     drawn: list[Figure], inside: Callable[[Figure], bool], count: int
 ) -> None:
     labels = [f"disappointed {number}" for number in range(count)]
@@ -32,7 +32,9 @@ def test_long_labels_and_titles_are_whole_and_apart(
     assert {tick.get_rotation() for tick in drawn[0].axes[0].get_xticklabels()} == {45}
 
 
-def test_a_row_a_wording_under_the_numbers_of_the_layers(drawn: list[Figure], inside: Callable[[Figure], bool]) -> None:
+def test_a_row_for_each_prompt_and_a_column_for_each_layer(
+    drawn: list[Figure], inside: Callable[[Figure], bool]
+) -> None:
     wordings = {f"asr: PUT WHAT THE SPEAKER SAYS INTO WORDS {n} (held out)": [0.25, 0.75] for n in range(8)}
     draw_layer_weights({"speech encoder": {"asr": [1 / 24] * 24}, "language model": wordings}, "title", OUT)
     encoder, lm = drawn[0].axes[:2]

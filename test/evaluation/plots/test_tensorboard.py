@@ -1,4 +1,4 @@
-"""The experiment's TensorBoard folder: curves are read, pictures are added beside them."""
+"""The TensorBoard folder of an experiment: curves are read, figures are added."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harmonifuse_espnet.evaluation.plots.png import write_png
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What ESPnet left after two epochs of 100 steps."""
+    """The logs that ESPnet writes in two epochs of 100 steps."""
     loss = [(50, 9.0), (100, 5.0), (100, 4.0), (150, 3.0), (200, 2.0)]
     write_events(tmp_path / "train", {"loss_asr": loss, "acc_asr": [(100, 0.5), (200, float("nan"))]})
     write_events(tmp_path / "valid", {"loss_asr": [(100, 4.5), (200, 2.5)], "acc_asr": [(200, 0.75)]})
@@ -32,15 +32,17 @@ def test_curves_are_epoch_ends_the_last_value_counts_and_nan_is_left_out(folder:
     }
 
 
-def test_pictures_replace_the_ones_before_and_leave_the_curves(folder: Path) -> None:
+def test_figures_replace_earlier_ones_and_the_curves_are_kept(folder: Path) -> None:
     before = read_curves(folder)
     events = {path: path.read_bytes() for path in folder.glob("*/events*")}
     path = folder.parent / "a.png"
+    (folder / "pictures").mkdir()  # the name before 0.2.0
+    (folder / "pictures" / "events.out.tfevents").touch()
     for size, caption in ((1.0, "an old one"), (2.0, "gate over time of decode_a/test-1")):
         write_png(Figure(figsize=(size, 1.0)), path)
         replace_figures(folder, [(caption, path)])
-    assert len(list((folder / "pictures").iterdir())) == 1
-    found = EventAccumulator(str(folder / "pictures")).Reload()
+    assert len(list((folder / "figures").iterdir())) == 1 and not (folder / "pictures").exists()
+    found = EventAccumulator(str(folder / "figures")).Reload()
     assert found.Tags()["images"] == ["gate over time of decode_a/test-1"]
     (image,) = found.Images("gate over time of decode_a/test-1")
     np.testing.assert_array_equal(imread(BytesIO(image.encoded_image_string)), imread(path))

@@ -1,4 +1,4 @@
-"""Encoders trained from scratch or dumped: an utterance's states do not depend on its batch."""
+"""The Conformer encoder and dumped states: an utterance's states do not depend on its batch."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_encoder(tmp_path_factory.mktemp("wavlm"))
 
 
-def test_logmel_states_do_not_depend_on_the_batch() -> None:
+def test_states_do_not_depend_on_the_batch() -> None:
     torch.manual_seed(0)
     check_batch_invariant(ConformerEncoder(**LOGMEL).eval())
 
 
-def test_what_lies_beyond_the_end_is_not_heard() -> None:
+def test_states_do_not_depend_on_samples_beyond_the_end() -> None:
     torch.manual_seed(0)
-    frontend = ConformerEncoder(**LOGMEL).eval()
+    encoder = ConformerEncoder(**LOGMEL).eval()
     speech, lengths = torch.from_numpy(noise(8000))[None].repeat(2, 1), torch.tensor([8000, 5000])
     loud = speech.clone()
     loud[1, 5000:] = 1.0
-    states, count = frontend(speech, lengths)
-    for one, other in zip(states, frontend(loud, lengths)[0], strict=True):
+    states, count = encoder(speech, lengths)
+    for one, other in zip(states, encoder(loud, lengths)[0], strict=True):
         torch.testing.assert_close(one[1, : int(count[1])], other[1, : int(count[1])], atol=1e-5, rtol=0)
 
 
@@ -50,23 +50,23 @@ def test_logmel_has_100_frames_a_second_and_a_tone_in_its_bin() -> None:
 
 
 @pytest.mark.parametrize("samples", [160, 639, 640, 16000, 16001])
-def test_logmel_frontend_counts_frames_of_40_ms(samples: int) -> None:
-    frontend = ConformerEncoder(**LOGMEL).eval()
-    states, lengths = frontend(torch.zeros(1, samples), torch.tensor([samples]))
+def test_frames_of_40_ms_are_counted(samples: int) -> None:
+    encoder = ConformerEncoder(**LOGMEL).eval()
+    states, lengths = encoder(torch.zeros(1, samples), torch.tensor([samples]))
     frames = samples // 160 + 1
-    assert lengths.tolist() == [states[0].size(1)] == [-(-frames // 4)]
+    assert lengths.tolist() == [states[0].size(1)] == [-(-frames // 4)] == [encoder.num_frames(samples)]
 
 
 def test_features_are_float32_under_bfloat16_autocast() -> None:
-    frontend, seen = ConformerEncoder(**LOGMEL).eval(), []
-    frontend.subsampling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder, features = ConformerEncoder(**LOGMEL).eval(), []
+    encoder.subsampling.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            frontend(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))
-    assert torch.equal(*seen) and seen[0].dtype == torch.float32
+            encoder(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))
+    assert torch.equal(*features) and features[0].dtype == torch.float32
 
 
-def test_dumped_fbank_gives_the_states_of_the_waveform() -> None:
+def test_dumped_fbank_has_the_states_of_the_waveform() -> None:
     torch.manual_seed(0)
     raw = ConformerEncoder(**LOGMEL).eval()
     dumped = ConformerEncoder(**LOGMEL, feats_type="fbank").eval()
@@ -79,44 +79,44 @@ def test_dumped_fbank_gives_the_states_of_the_waveform() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_specaug_masks_in_training_only_and_leaves_a_dump_as_it_was() -> None:
+def test_specaug_masks_in_training_only_and_does_not_change_the_dump() -> None:
     conf = {"apply_time_warp": False, "freq_mask_width_range": (3, 6), "num_freq_mask": 2, "apply_time_mask": False}
-    frontend = ConformerEncoder(**LOGMEL, feats_type="fbank", specaug=conf, dropout=0.0)
+    encoder = ConformerEncoder(**LOGMEL, feats_type="fbank", specaug=conf, dropout=0.0)
     dump = torch.randn(1, 40, 12)
     before, lengths = dump.clone(), torch.tensor([40])
-    frontend.eval()
-    quiet = frontend(dump, lengths)[0][-1]
-    torch.testing.assert_close(frontend(dump, lengths)[0][-1], quiet)
-    frontend.train()
-    assert (frontend(dump, lengths)[0][-1] - quiet).abs().max() > 1e-3
+    encoder.eval()
+    unmasked = encoder(dump, lengths)[0][-1]
+    torch.testing.assert_close(encoder(dump, lengths)[0][-1], unmasked)
+    encoder.train()
+    assert (encoder(dump, lengths)[0][-1] - unmasked).abs().max() > 1e-3
     assert torch.equal(dump, before)
 
 
-def test_normalisation_takes_mean_and_variance_away(tmp_path: Path) -> None:
+def test_normalisation_gives_zero_mean_and_unit_variance(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).normal(3.0, 2.0, (500, 12))
     stats = {"count": len(frames), "sum": frames.sum(0), "sum_square": (frames**2).sum(0)}
     np.savez(tmp_path / "feats_stats.npz", **stats)
-    frontend = ConformerEncoder(**LOGMEL, feats_type="fbank", feats_stats=stats_path(tmp_path / "feats_stats.npz"))
-    assert frontend.normalize is not None
-    normal, _ = frontend.normalize(torch.from_numpy(frames).float()[None], torch.tensor([500]))
-    torch.testing.assert_close(normal[0].mean(0), torch.zeros(12), atol=1e-4, rtol=0)
-    torch.testing.assert_close(normal[0].std(0, unbiased=False), torch.ones(12), atol=1e-4, rtol=0)
+    encoder = ConformerEncoder(**LOGMEL, feats_type="fbank", feats_stats=stats_path(tmp_path / "feats_stats.npz"))
+    assert encoder.normalize is not None
+    normalised, _ = encoder.normalize(torch.from_numpy(frames).float()[None], torch.tensor([500]))
+    torch.testing.assert_close(normalised[0].mean(0), torch.zeros(12), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalised[0].std(0, unbiased=False), torch.ones(12), atol=1e-4, rtol=0)
     with pytest.raises(FileNotFoundError, match="absent.npz: no such statistics file; stage 5 makes it"):
         stats_path(tmp_path / "absent.npz")
     assert stats_path(None) is None
 
 
-def test_a_dump_of_the_layers_gives_the_same_states(wavlm: str) -> None:
+def test_dumped_layers_have_the_same_states(wavlm: str) -> None:
     samples = noise(8000)
-    frontend = SelfSupervisedEncoder(model=wavlm).eval()
-    lazy, lengths = frontend(torch.from_numpy(samples)[None], torch.tensor([8000]))
+    encoder = SelfSupervisedEncoder(model=wavlm).eval()
+    lazy, lengths = encoder(torch.from_numpy(samples)[None], torch.tensor([8000]))
     states = list(lazy)
     for layers in (None, [3, 1]):
         dump = torch.from_numpy(SSLExtractor({"model": wavlm}, layers)(samples))
         chosen = [states[layer - 1] for layer in layers or (1, 2, 3)]
-        given, count = PrecomputedEncoder(len(chosen), 16)(dump[None], torch.tensor([len(dump)]))
+        dumped, count = PrecomputedEncoder(len(chosen), 16)(dump[None], torch.tensor([len(dump)]))
         assert count.tolist() == lengths.tolist()
-        for one, other in zip(given, chosen, strict=True):
+        for one, other in zip(dumped, chosen, strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""The encoder's blocks see zeros beyond an utterance's end, whatever lies there."""
+"""Conformer blocks: the states of an utterance do not depend on the padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def padded(width: int = 8) -> torch.Tensor:
     return torch.randn(3, 9, width)
 
 
-def test_length_mask_literally() -> None:
+def test_length_mask_of_literal_lengths() -> None:
     assert length_mask(torch.tensor([0, 2, 3]), 3).int().tolist() == [[0, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
@@ -33,20 +33,20 @@ def test_subsampling_divides_the_frames_rounding_up_and_ignores_padding(factor: 
 
 
 @pytest.mark.parametrize("factor", [4, 8, 16])
-def test_subsampling_starts_out_passing_on_what_changes_in_time(factor: int) -> None:
+def test_initial_subsampling_keeps_the_variation_over_time(factor: int) -> None:
     torch.manual_seed(0)
     states, _ = ConvSubsampling(80, 64, factor)(torch.randn(2, 400, 80), torch.tensor([400, 400]))
     assert states.std(1).mean() > 0.5 * states.mean(1).abs().mean()
 
 
 @pytest.mark.parametrize("factor", [0, 1, 2, 6])
-def test_subsampling_is_by_powers_of_two(factor: int) -> None:
+def test_a_factor_that_is_not_a_power_of_two_is_refused(factor: int) -> None:
     with pytest.raises(ValueError, match=f"subsampling must be a power of two .*, got {factor}"):
         ConvSubsampling(8, 16, factor)
 
 
 @pytest.mark.parametrize("kernel_size", [3, 15])
-def test_a_block_gives_the_same_frames_whatever_the_padding_holds(kernel_size: int) -> None:
+def test_a_block_does_not_depend_on_the_padding(kernel_size: int) -> None:
     block, hidden, mask = ConformerBlock(8, 2, 16, kernel_size, dropout=0.0), padded(), length_mask(LENGTHS, 9)
     states = block(hidden, mask)
     other = block(torch.where(mask[..., None], hidden, 1000.0), mask)
@@ -56,7 +56,7 @@ def test_a_block_gives_the_same_frames_whatever_the_padding_holds(kernel_size: i
         torch.testing.assert_close(states[row, :length], alone, atol=1e-5, rtol=0)
 
 
-def test_frames_hear_each_other_and_their_order() -> None:
+def test_attention_depends_on_the_order_of_other_frames() -> None:
     torch.manual_seed(1)
     attention, hidden = RotaryAttention(8, 2, dropout=0.0), padded()[:1]
     mask = torch.ones(1, 9, dtype=torch.bool)
@@ -74,6 +74,6 @@ def test_attention_depends_on_distances_only() -> None:
     torch.testing.assert_close(attention(shifted, mask)[:, 3:], alone, atol=1e-5, rtol=0)
 
 
-def test_heads_must_divide_the_width_into_pairs() -> None:
+def test_a_width_that_heads_do_not_divide_into_pairs_is_refused() -> None:
     with pytest.raises(ValueError, match="width 12 must be a multiple of twice the number of heads, 4"):
         RotaryAttention(12, 4, 0.0)

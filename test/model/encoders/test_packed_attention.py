@@ -1,4 +1,4 @@
-"""Utterances in a row: calls cover each frame once, and read what they are meant to."""
+"""Attention over concatenated utterances: calls cover every frame once, and pad utterances of different lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import nn
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from harmonifuse_espnet.model.encoders import packed_attention
-from harmonifuse_espnet.model.encoders.packed_attention import plan_calls
+from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
+from harmonifuse_espnet.model.encoders.packed_attention import group_calls
 from harmonifuse_espnet.model.encoders.wavlm_attention import ALIGNMENT, position_bias, position_gate
 
 CPU = torch.device("cpu")
@@ -23,23 +24,23 @@ CPU = torch.device("cpu")
         (2**20, [(0, 12)]),
     ],
 )
-def test_neighbours_share_a_call_while_their_scores_are_few(
+def test_adjacent_utterances_share_a_call_up_to_the_limit_of_scores(
     scores: int, expected: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(packed_attention.SCORES, "cpu", scores)
+    monkeypatch.setattr(packed_attention, "SCORES_PER_CALL", DeviceLimit(scores, 1))
     row = torch.arange(12)[:, None, None]
-    calls = plan_calls([3, 3, 2, 4], heads=2, device=CPU)
+    calls = group_calls([3, 3, 2, 4], heads=2, device=CPU)
     assert [(call.start, call.stop) for call in calls] == expected
-    assert torch.cat([call.strip(call.read(row)) for call in calls]).equal(row)
+    assert torch.cat([call.unpad(call.pad(row)) for call in calls]).equal(row)
 
 
-def test_a_call_pads_what_is_shorter_and_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(packed_attention.SCORES, "cpu", 2**20)
-    (call,) = plan_calls([1, 3], heads=1, device=CPU)
-    read = call.read(torch.arange(4)[:, None, None])[..., 0, 0]
+def test_a_call_pads_shorter_utterances_and_has_their_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_attention, "SCORES_PER_CALL", DeviceLimit(2**20, 1))
+    (call,) = group_calls([1, 3], heads=1, device=CPU)
+    padded = call.pad(torch.arange(4)[:, None, None])[..., 0, 0]
     assert call.mask is not None and call.mask.tolist() == [[True, False, False], [True, True, True]]
-    assert read[call.mask].tolist() == [0, 1, 2, 3]
-    (equal,) = plan_calls([3, 3], heads=1, device=CPU)
+    assert padded[call.mask].tolist() == [0, 1, 2, 3]
+    (equal,) = group_calls([3, 3], heads=1, device=CPU)
     assert equal.mask is None
 
 
@@ -52,14 +53,14 @@ def attention() -> WavLMAttention:
 
 
 @pytest.mark.parametrize("size", [1, 7, 16, 100])
-def test_the_ungated_bias_is_the_library_s_and_its_rows_are_aligned(attention: WavLMAttention, size: int) -> None:
+def test_the_ungated_bias_is_that_of_hugging_face_with_aligned_rows(attention: WavLMAttention, size: int) -> None:
     bias = position_bias(attention, size)
     assert torch.equal(bias[..., :size], attention.compute_bias(size, size))
     assert bias.is_contiguous() and bias.size(-1) % ALIGNMENT == 0
 
 
-def test_the_gate_by_its_formula(attention: WavLMAttention) -> None:
-    """``a (b c - 1) + 2``: 2 where a is 0, and nearly ``b c + 1`` where a is 1."""
+def test_the_gate_follows_its_formula(attention: WavLMAttention) -> None:
+    """``a (b c - 1) + 2`` is 2 if a is 0, and ``b c + 1`` if a is 1."""
     hidden = torch.randn(1, 5, 2, 8)
     logits = (hidden @ attention.gru_rel_pos_linear.weight.T + attention.gru_rel_pos_linear.bias).view(1, 5, 2, 2, 4)
     a, b = logits.sum(-1).sigmoid().unbind(-1)

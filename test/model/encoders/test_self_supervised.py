@@ -1,4 +1,4 @@
-"""Pre-trained encoders: Hugging Face's states, one at a time, whatever the batch; frozen or trained."""
+"""Self-supervised encoders: Hugging Face's states, one at a time, in any batch; frozen or trained."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from tiny import encoder_config, noise, save_encoder
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harmonifuse_espnet.model.encoders import packed_attention, wavlm_attention
+from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 from harmonifuse_espnet.model.layer_weights import weighted_sum
 
 LARGE: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 BASE: dict[str, Any] = {"feat_extract_norm": "group", "do_stable_layer_norm": False}
 STYLES = [(kind, style) for kind in ("wavlm", "hubert", "wav2vec2") for style in (LARGE, BASE)]
-# Buckets of their own up to 8 frames, wider ones up to 40, one beyond; the longest utterance here has 124 frames.
+# Distances up to 8 frames have a bucket each, those up to 40 wider ones, longer ones share one; the longest utterance
+# here has 124 frames.
 BUCKETS = {"num_buckets": 32, "max_bucket_distance": 40}
 WAVLM_LARGE: dict[str, Any] = {
     **{"model_type": "wavlm", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
@@ -43,19 +45,19 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_encoder(tmp_path_factory.mktemp("wavlm"))
 
 
-@pytest.mark.parametrize("scores", [1, 5000, 2**23], ids=["a prompt_summary at a time", "a few", "all at once"])
+@pytest.mark.parametrize("scores", [1, 5000, 2**23], ids=["one query at a time", "some queries", "all at once"])
 @pytest.mark.parametrize(("model_type", "style"), STYLES)
-def test_states_are_hugging_face_s(
+def test_states_are_those_of_hugging_face(
     model_type: str, style: dict[str, Any], scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(packed_attention.SCORES, "cpu", scores)
-    monkeypatch.setitem(wavlm_attention.BIASES, "cpu", scores)
-    frontend = build(model_type, **style)
+    monkeypatch.setattr(packed_attention, "SCORES_PER_CALL", DeviceLimit(scores, 1))
+    monkeypatch.setattr(wavlm_attention, "BIASES_AT_A_TIME", DeviceLimit(scores, 1))
+    encoder = build(model_type, **style)
     for samples in ((40000, 12000, 12000, 640), (8000, 8000), (40000,)):
         speech, lengths = speech_batch(samples)
-        states, frames = frontend(speech, lengths)
-        states, expected = list(states), library_states(frontend, speech, lengths)
-        assert len(states) == frontend.num_layers == 3 and int(frames.max()) == states[0].size(1)
+        states, frames = encoder(speech, lengths)
+        states, expected = list(states), library_states(encoder, speech, lengths)
+        assert len(states) == encoder.num_layers == 3 and int(frames.max()) == states[0].size(1)
         for state, hidden in zip(states, expected, strict=True):
             torch.testing.assert_close(state, hidden, atol=1e-4, rtol=0)
             assert hidden.std() > 0.3
@@ -63,14 +65,14 @@ def test_states_are_hugging_face_s(
 
 @pytest.mark.parametrize(("model_type", "style"), STYLES)
 def test_attention_is_fused(model_type: str, style: dict[str, Any]) -> None:
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # an error where the kernel that writes all scores is needed
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # an error if only the kernel that writes all scores fits
         assert len(list(build(model_type, **style)(*speech_batch())[0])) == 3
 
 
-def test_an_adapter_of_mms_is_heard() -> None:
-    frontend = build("wav2vec2", adapter_attn_dim=4)
+def test_the_adapter_of_mms_models_is_applied() -> None:
+    encoder = build("wav2vec2", adapter_attn_dim=4)
     speech, lengths = speech_batch()
-    for state, hidden in zip(frontend(speech, lengths)[0], library_states(frontend, speech, lengths), strict=True):
+    for state, hidden in zip(encoder(speech, lengths)[0], library_states(encoder, speech, lengths), strict=True):
         torch.testing.assert_close(state, hidden, atol=1e-4, rtol=0)
 
 
@@ -79,22 +81,22 @@ def test_states_do_not_depend_on_the_batch(model_type: str, style: dict[str, Any
     check_batch_invariant(build(model_type, **style))
 
 
-def test_what_lies_beyond_the_end_is_not_heard_and_states_are_zero_there() -> None:
-    frontend, (speech, lengths) = build(), speech_batch()
+def test_states_do_not_depend_on_samples_beyond_the_end_and_are_zero_there() -> None:
+    encoder, (speech, lengths) = build(), speech_batch()
     loud = speech.masked_fill(torch.arange(speech.size(1)) >= lengths[:, None], 1.0)
-    frames = frontend.frames(lengths)
-    for one, other in zip(frontend(speech, lengths)[0], frontend(loud, lengths)[0], strict=True):
+    frames = encoder.frame_lengths(lengths)
+    for one, other in zip(encoder(speech, lengths)[0], encoder(loud, lengths)[0], strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
         assert all(not row[count:].any() and row[:count].any() for row, count in zip(one, frames, strict=True))
 
 
 def test_frames_follow_the_convolutions() -> None:
-    frontend = build()
+    encoder = build()
     for samples in (640, 4001, 16000):
         expected = samples
         for kernel, stride in zip(encoder_config()["conv_kernel"], encoder_config()["conv_stride"], strict=True):
             expected = (expected - kernel) // stride + 1
-        states, lengths = frontend(torch.zeros(1, samples), torch.tensor([samples]))
+        states, lengths = encoder(torch.zeros(1, samples), torch.tensor([samples]))
         assert lengths.tolist() == [next(states).size(1)] == [expected]
 
 
@@ -103,111 +105,112 @@ def test_an_utterance_shorter_than_a_frame_is_refused() -> None:
         build()(torch.zeros(2, 800), torch.tensor([800, 324]))
 
 
-def test_one_state_is_alive_at_a_time_and_none_but_those_asked_for_is_made() -> None:
-    frontend, (speech, lengths) = build(num_hidden_layers=5), speech_batch()
-    ran = []
-    for layer in frontend.encoder.encoder.layers:
-        layer.feed_forward.register_forward_hook(lambda *_: ran.append(1))
-    seen: list[weakref.ref] = []
-    for count, state in enumerate(frontend(speech, lengths)[0], start=1):
-        seen.append(weakref.ref(state))
-        assert len(ran) == count and sum(ref() is not None for ref in seen) == 1
+def test_a_layer_runs_when_its_state_is_requested_and_one_state_is_in_memory_at_a_time() -> None:
+    encoder, (speech, lengths) = build(num_hidden_layers=5), speech_batch()
+    runs = []
+    for layer in encoder.encoder.encoder.layers:
+        layer.feed_forward.register_forward_hook(lambda *_: runs.append(1))
+    states: list[weakref.ref] = []
+    for count, state in enumerate(encoder(speech, lengths)[0], start=1):
+        states.append(weakref.ref(state))
+        assert len(runs) == count and sum(ref() is not None for ref in states) == 1
 
 
-def test_the_lazy_sum_is_the_eager_one() -> None:
-    frontend, (speech, lengths) = build(), speech_batch()
+def test_the_lazy_weighted_sum_equals_the_eager_one() -> None:
+    encoder, (speech, lengths) = build(), speech_batch()
     weights = torch.rand(len(lengths), 3, requires_grad=True)
     eager = sum(
         weight[:, None, None] * state
-        for weight, state in zip(weights.T, list(frontend(speech, lengths)[0]), strict=True)
+        for weight, state in zip(weights.T, list(encoder(speech, lengths)[0]), strict=True)
     )
-    lazy = weighted_sum(frontend(speech, lengths)[0], weights)
+    lazy = weighted_sum(encoder(speech, lengths)[0], weights)
     torch.testing.assert_close(lazy, eager)
     expected, found = (torch.autograd.grad(total.square().sum(), weights)[0] for total in (eager, lazy))
     torch.testing.assert_close(found, expected)
 
 
-def test_a_frozen_encoder_stays_in_eval_mode_and_gets_no_gradients(wavlm: str) -> None:
-    frontend = SelfSupervisedEncoder(model=wavlm).train()
-    assert frontend.training and not any(module.training for module in frontend.encoder.modules())
+def test_a_frozen_encoder_stays_in_eval_mode_and_has_no_gradients(wavlm: str) -> None:
+    encoder = SelfSupervisedEncoder(model=wavlm).train()
+    assert encoder.training and not any(module.training for module in encoder.encoder.modules())
     states = []
-    for state in frontend(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))[0]:
-        assert not state.requires_grad and torch.is_grad_enabled()  # between two states, too
+    for state in encoder(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))[0]:
+        assert not state.requires_grad and torch.is_grad_enabled()  # on between two states
         states.append(state)
-    assert not any(parameter.requires_grad for parameter in frontend.parameters())
-    *_, again = frontend(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))[0]
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    *_, again = encoder(torch.from_numpy(noise(8000))[None], torch.tensor([8000]))[0]
     assert torch.equal(states[-1], again)  # no dropout, no masking
 
 
-def test_a_frozen_encoder_hears_what_its_preprocessor_makes(wavlm: str) -> None:
-    frontend, speech = SelfSupervisedEncoder(model=wavlm), torch.from_numpy(noise(8000))[None]
+def test_speech_is_standardized_if_the_model_s_preprocessor_does_so(wavlm: str) -> None:
+    encoder, speech = SelfSupervisedEncoder(model=wavlm), torch.from_numpy(noise(8000))[None]
     scaled = (speech - speech.mean()) / (speech.var(unbiased=False) + 1e-7).sqrt()
-    torch.testing.assert_close(frontend.prepare(speech, torch.tensor([8000])), scaled)
-    assert torch.equal(build(**BASE).prepare(speech, torch.tensor([8000])), speech)
+    torch.testing.assert_close(encoder.preprocess(speech, torch.tensor([8000])), scaled)
+    assert torch.equal(build(**BASE).preprocess(speech, torch.tensor([8000])), speech)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("model_type", "style"), STYLES)
-def test_gradients_reach_every_parameter_that_the_states_hang_on(
+def test_gradients_reach_every_parameter_that_the_states_depend_on(
     model_type: str, style: dict[str, Any], checkpointing: bool
 ) -> None:
-    frontend = build(model_type, freeze=False, **style).train()
-    assert frontend.encoder.training and frontend.encoder.config.layerdrop == 0.0
-    frontend.gradient_checkpointing = checkpointing
-    sum(state.square().sum() for state in frontend(*speech_batch())[0]).backward()
-    idle = {name for name, weight in frontend.encoder.named_parameters() if weight.grad is None}
+    encoder = build(model_type, freeze=False, **style).train()
+    assert encoder.encoder.training and encoder.encoder.config.layerdrop == 0.0
+    encoder.gradient_checkpointing = checkpointing
+    sum(state.square().sum() for state in encoder(*speech_batch())[0]).backward()
+    idle = {name for name, weight in encoder.encoder.named_parameters() if weight.grad is None}
     unread = {"encoder.layer_norm.weight", "encoder.layer_norm.bias"} if style == LARGE else set()
-    assert idle == {"masked_spec_embed"} | unread  # Hugging Face's hidden_states don't hang on these either
-    reached = {name for name, weight in frontend.encoder.named_parameters() if name not in idle and weight.grad.any()}
-    barely = {name for name in dict(frontend.encoder.named_parameters()) if name.endswith("k_proj.bias")}
-    assert reached | idle | barely == set(dict(frontend.encoder.named_parameters()))  # softmax ignores a key's bias
+    assert idle == {"masked_spec_embed"} | unread  # nor do Hugging Face's hidden_states depend on these
+    reached = {name for name, weight in encoder.encoder.named_parameters() if name not in idle and weight.grad.any()}
+    # softmax does not depend on a bias of the keys
+    near_zero = {name for name in dict(encoder.encoder.named_parameters()) if name.endswith("k_proj.bias")}
+    assert reached | idle | near_zero == set(dict(encoder.encoder.named_parameters()))
 
 
-def test_gradients_are_hugging_face_s_and_checkpointing_changes_none() -> None:
+def test_gradients_are_those_of_hugging_face_with_and_without_checkpointing() -> None:
     speech, lengths = speech_batch((12000, 4001, 7777))
     found = []
     for kind in ("library", "ours", "checkpointed"):
-        frontend = build(freeze=False, **dict.fromkeys(DROPOUTS, 0.0))
+        encoder = build(freeze=False, **dict.fromkeys(DROPOUTS, 0.0))
         if kind == "library":
-            inputs = frontend.prepare(speech, lengths)
+            inputs = encoder.preprocess(speech, lengths)
             mask = (torch.arange(speech.size(1)) < lengths[:, None]).long()
-            states = frontend.encoder(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
+            states = encoder.encoder(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
         else:
-            frontend.gradient_checkpointing = kind == "checkpointed"
-            frontend.train()
-            states = list(frontend(speech, lengths)[0])
-        valid = torch.arange(states[0].size(1)) < frontend.frames(lengths)[:, None]
+            encoder.gradient_checkpointing = kind == "checkpointed"
+            encoder.train()
+            states = list(encoder(speech, lengths)[0])
+        valid = torch.arange(states[0].size(1)) < encoder.frame_lengths(lengths)[:, None]
         sum(state[valid].tanh().sum() for state in states).backward()
-        found.append({name: w.grad for name, w in frontend.encoder.named_parameters() if w.grad is not None})
+        found.append({name: w.grad for name, w in encoder.encoder.named_parameters() if w.grad is not None})
     for name, gradient in found[0].items():
         for other in found[1:]:
             torch.testing.assert_close(other[name], gradient, atol=1e-3, rtol=1e-3, msg=name)
 
 
-def test_dropout_in_training_only() -> None:
-    frontend, batch = build(freeze=False, hidden_dropout=0.5, attention_dropout=0.5), speech_batch()
-    first, second = (list(frontend(*batch)[0])[-1] for _ in range(2))
+def test_dropout_is_applied_in_training_only() -> None:
+    encoder, batch = build(freeze=False, hidden_dropout=0.5, attention_dropout=0.5), speech_batch()
+    first, second = (list(encoder(*batch)[0])[-1] for _ in range(2))
     assert torch.equal(first, second)
-    frontend.train()
-    first, second = (list(frontend(*batch)[0])[-1] for _ in range(2))
+    encoder.train()
+    first, second = (list(encoder(*batch)[0])[-1] for _ in range(2))
     assert not torch.allclose(first, second, atol=0.1)
 
 
 @pytest.fixture
 def without_onednn() -> Iterator[None]:
-    """PyTorch's own kernels: oneDNN's bfloat16 convolutions (torch 2.11) are wrong on CPUs with AMX."""
+    """Use PyTorch's own kernels: bfloat16 convolutions of oneDNN (torch 2.11) are wrong on CPUs with AMX."""
     with torch.backends.mkldnn.flags(enabled=False):
         yield
 
 
 @pytest.mark.usefixtures("without_onednn")
-def test_autocast_is_for_what_learns() -> None:
+def test_autocast_applies_to_trained_encoders_only() -> None:
     batch = speech_batch()
     for freeze in (True, False):
-        frontend = build(freeze=freeze)
-        expected = list(frontend(*batch)[0])
+        encoder = build(freeze=freeze)
+        expected = list(encoder(*batch)[0])
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            states = list(frontend(*batch)[0])
+            states = list(encoder(*batch)[0])
             assert torch.is_autocast_enabled("cpu")
         for state, whole in zip(states, expected, strict=True):
             difference = (state - whole).abs().mean() / whole.abs().mean()
@@ -216,44 +219,49 @@ def test_autocast_is_for_what_learns() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize(("model_type", "style"), STYLES)
-def test_on_a_gpu_the_states_are_near_those_of_the_cpu(model_type: str, style: dict[str, Any]) -> None:
-    frontend, (speech, lengths) = build(model_type, **style), speech_batch()
-    expected = list(frontend(speech, lengths)[0])
+def test_states_on_a_gpu_are_close_to_those_of_the_cpu(model_type: str, style: dict[str, Any]) -> None:
+    encoder, (speech, lengths) = build(model_type, **style), speech_batch()
+    expected = list(encoder(speech, lengths)[0])
     with torch.autocast("cuda", dtype=torch.bfloat16):
-        states = list(frontend.cuda()(speech.cuda(), lengths.cuda())[0])
+        states = list(encoder.cuda()(speech.cuda(), lengths.cuda())[0])
     assert {state.dtype for state in states} == {torch.bfloat16}
     for state, whole in zip(states, expected, strict=True):
         assert (state.float().cpu() - whole).abs().mean() < 0.05 * whole.abs().mean()
 
 
-def test_weights_are_restorable_when_frozen_and_named(wavlm: str) -> None:
+def test_frozen_weights_loaded_by_name_are_restorable(wavlm: str) -> None:
     assert SelfSupervisedEncoder(model=wavlm).restorable
     assert not SelfSupervisedEncoder(model=wavlm, freeze=False).restorable
     assert not SelfSupervisedEncoder(config=encoder_config()).restorable
 
 
 @pytest.mark.parametrize("conf", [{}, {"model": "a", "config": {"model_type": "wavlm"}}])
-def test_exactly_one_of_model_and_config(conf: dict[str, Any]) -> None:
+def test_both_or_neither_of_model_and_config_are_refused(conf: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="frontend_conf needs either 'model' or 'config', got model="):
         SelfSupervisedEncoder(**conf)
 
 
-def test_other_families_are_refused() -> None:
+def test_other_model_types_are_refused() -> None:
     with pytest.raises(ValueError, match="config is of type bert, the frontend huggingface runs wavlm, hubert, wav2ve"):
         SelfSupervisedEncoder(config={"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2})
 
 
 def parameters(width: int, layers: int, feedforward: int, norms: int, biases: int, heads: int = 0) -> int:
-    """Of an encoder by its architecture: seven convolutions of 512 channels, so many of them with a norm and a bias, a
-    projection, a grouped convolution over 128 frames for the positions, the layers, and with WavLM's ``heads`` gates
-    and 320 buckets of distances (Baevski et al., 2020, arXiv:2006.11477, section 4; Hsu et al., 2021,
-    arXiv:2106.07447, table 1; Chen et al., 2022, arXiv:2110.13900, section III)."""
+    """Count the parameters of an encoder from its architecture.
+
+    Seven convolutions of 512 channels, of which ``norms`` have a norm and ``biases`` a bias; a projection; a grouped
+    convolution over 128 frames for the positions; the layers; with WavLM's ``heads``, gates and 320 buckets of
+    distances (Baevski et al., 2020, arXiv:2006.11477, section 4; Hsu et al., 2021, arXiv:2106.07447, table 1; Chen et
+    al., 2022, arXiv:2110.13900, section III).
+    """
     convs = 512 * (10 + 512 * (3 + 3 + 3 + 3 + 2 + 2)) + norms * 2 * 512 + biases * 512
     project = 2 * 512 + 512 * width + width
-    positions = width * (width // 16) * 128 + 128 + width  # weight normalisation: a length for each of 128 taps
+    positions = width * (width // 16) * 128 + 128 + width  # weight normalisation: a norm for each of 128 taps
     layer = 4 * (width * width + width) + 2 * width * feedforward + feedforward + width + 4 * width
     gates = layers * (heads + 64 * 8 + 8) + 320 * heads if heads else 0
-    return convs + project + positions + layers * layer + gates + 2 * width + width  # a norm, the mask's embedding
+    return (
+        convs + project + positions + layers * layer + gates + 2 * width + width
+    )  # the final norm and the mask embedding
 
 
 @pytest.mark.parametrize(
@@ -267,8 +275,8 @@ def parameters(width: int, layers: int, feedforward: int, norms: int, biases: in
         ({**WAVLM_BASE, "model_type": "wav2vec2"}, parameters(768, 12, 3072, norms=1, biases=0), 94.37),
     ],
 )
-def test_full_sizes_by_the_architecture(config: dict[str, Any], expected: int, millions: float) -> None:
+def test_published_sizes_follow_from_the_architecture(config: dict[str, Any], expected: int, millions: float) -> None:
     with torch.device("meta"):
-        frontend = SelfSupervisedEncoder(config=config)
-    count = sum(weight.numel() for weight in frontend.parameters())
+        encoder = SelfSupervisedEncoder(config=config)
+    count = sum(weight.numel() for weight in encoder.parameters())
     assert count == expected and round(count / 1e6, 2) == millions

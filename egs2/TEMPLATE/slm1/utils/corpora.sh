@@ -1,30 +1,25 @@
-#!/usr/bin/env bash
-# What the recipes on LibriSpeech and IEMOCAP share. Requires utils/parse_options.sh.
+# shellcheck shell=bash disable=SC2034
+# Shared by the recipes on LibriSpeech and IEMOCAP. Source it from a recipe's folder.
 
-# librispeech_sets <train_set>: the training sets that it stands for
+# shellcheck source-path=SCRIPTDIR/..
+. utils/parse_options.sh
+
+# librispeech_sets <train_set>: set train_sets, valid_sets, test_sets, and `subsets`: all of them by LibriSpeech's names
 librispeech_sets() {
     case $1 in
-        train_clean_100) echo "train_clean_100" ;;
-        train_clean_460) echo "train_clean_100 train_clean_360" ;;
-        train_960) echo "train_clean_100 train_clean_360 train_other_500" ;;
+        train_clean_100) train_sets="train_clean_100" ;;
+        train_clean_460) train_sets="train_clean_100 train_clean_360" ;;
+        train_960) train_sets="train_clean_100 train_clean_360 train_other_500" ;;
         *) die "--train_set is '$1', but must be one of: train_clean_100 train_clean_460 train_960" ;;
     esac
+    valid_sets="dev_clean dev_other"
+    test_sets="test_clean test_other"
+    subsets="$train_sets $valid_sets $test_sets"
+    subsets=${subsets// /,}
+    subsets=${subsets//_/-}
 }
 
-# prepare_librispeech <datadir> <subsets, separated by commas> <download> <check_counts> <nj>: for local/data.sh
-prepare_librispeech() {
-    local chosen
-    IFS=, read -ra chosen <<<"$2"
-    if [[ $3 == true ]]; then
-        [[ ${LIBRISPEECH##*/} == LibriSpeech ]] || die "LIBRISPEECH is '$LIBRISPEECH', but the download makes a folder" \
-            "LibriSpeech; set it to such a path, in the environment or in db.sh"
-        "$PYTHON" -m harmonifuse_espnet.bin.download librispeech "$(dirname "$LIBRISPEECH")" --subsets "${chosen[@]}"
-    fi
-    "$PYTHON" -m harmonifuse_espnet.bin.prepare_data librispeech "$LIBRISPEECH" "$1" --subsets "${chosen[@]}" \
-        --text_case lower --check_counts "$4" --nj "$5"
-}
-
-# fold_list <protocol> <fold> <folds>: the numbers of the folds to run; <folds> goes before <fold>, `all` means all.
+# fold_list <protocol> <fold> <folds>: print the folds to run; <folds> overrides <fold>, `all` stands for every fold
 fold_list() {
     local count one wanted
     case $1 in
@@ -37,8 +32,22 @@ fold_list() {
     [[ $wanted != all ]] || wanted=$(seq "$count")
     for one in $wanted; do
         if [[ ! $one =~ ^[0-9]+$ ]] || ((one < 1 || one > count)); then
-            die "protocol $1 has folds 1 to $count, got '$one' (--fold takes one, --folds several, or all)"
+            die "protocol $1 has folds 1 to $count, got '$one' (--fold takes one; --folds takes several, or all)"
         fi
         echo "$one"
     done
+}
+
+# iemocap_validation <protocol>: set `valid_part`, the part of a fold to validate on, and the `model` that decodes
+iemocap_validation() {
+    valid_part=dev model=valid.acc.ave.pth
+    [[ $1 != emobox ]] || valid_part=train model=latest.pth # no development set to choose a model with: the last epoch
+}
+
+# prepare_iemocap <datadir> <protocol> <fold> <name> <options>...: create train_<name>, dev_<name> and test_<name>
+prepare_iemocap() {
+    local sets=("train=train_$4" "test=test_$4")
+    [[ $2 == emobox ]] || sets+=("dev=dev_$4") # emobox has no development set
+    "$PYTHON" -m harmonifuse_espnet.bin.prepare_data iemocap "$IEMOCAP" "$1" --protocol "$2" --fold "$3" "${@:5}" \
+        --set_names "${sets[@]}"
 }

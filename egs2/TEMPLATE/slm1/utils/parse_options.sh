@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# Command-line options of a script, declared once, in the script itself, as plain assignments with a comment:
+# Command-line options of a script. They are declared once, in the script itself, as assignments with a comment:
 #
 #     # Options
 #     stage=1          # first stage to run
 #     # End of options
 #
-# `parse_options <script> "$@"` sets them from `--stage 3`; `--help` prints the script's head comment, then every option
-# with its comment and present value. Where a script runs another one and has few options of its own, `parse_own_options
-# <script> "$@"` sets these and leaves the rest, --help included, in the array `others`. Requires bash >= 4.4.
+# parse_options <script> "$@"      set them from `--stage 3`; --help prints the script's head comment, then every option
+#                                  with its comment and its value
+# parse_own_options <script> "$@"  the same for a script that calls another one: the options that it does not declare,
+#                                  and --help, are left in the array `others`; `help_requested` is true after --help
+# split_words <array> <name> <text>  split an option that holds options of another command, such as --train_args
+#
+# Requires bash 4.4 or newer.
 
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
@@ -35,8 +39,8 @@ _is_option() {
     return 1
 }
 
-# The options that share the beginning of one of their words with an unknown name.
-_options_like() {
+# Print the options one of whose words begins like a word of an unknown name.
+_similar_options() {
     local name word found=() words
     IFS=_ read -ra words <<<"$1"
     for name in "${option_names[@]}"; do
@@ -73,22 +77,23 @@ parse_options() {
         case $1 in
             --help | -h) _print_help "$script"; exit 0 ;;
             --?*) ;;
-            *) die "unexpected argument '$1'; options are written --name value, and a value with blanks is quoted (see --help)" ;;
+            *) die "unexpected argument '$1'; write --name value, and quote a value with spaces (see --help)" ;;
         esac
         name=${1#--}
         name=${name//-/_}
-        _is_option "$name" || die "unknown option $1; like it: $(_options_like "$name") (all of them: --help)"
+        _is_option "$name" || die "unknown option $1; similar options: $(_similar_options "$name") (all: --help)"
         _set_option "$name" "$@"
         shift 2
     done
 }
 
+# shellcheck disable=SC2034 # the caller reads help_requested
 parse_own_options() {
     local script=$1 name
     local -a option_names option_help
     shift
     _read_declarations "$script"
-    others=()
+    others=() help_requested=false
     while (($#)); do
         name=${1#--}
         name=${name//-/_}
@@ -97,7 +102,7 @@ parse_own_options() {
             shift 2
             continue
         fi
-        case $1 in --help | -h) _print_help "$script"; echo ;; esac
+        case $1 in --help | -h) _print_help "$script"; echo; help_requested=true ;; esac
         others+=("$1")
         shift
     done
@@ -108,4 +113,42 @@ _set_option() {
     (($# >= 3)) || die "option $2 needs a value"
     if [[ $3 == --* ]] && _is_option "${3#--}"; then die "option $2 needs a value, but the option $3 follows"; fi
     printf -v "$1" %s "$3"
+}
+
+# Words are separated by white space outside '...', "...", {...} and [...]. Quotes are removed, except inside brackets,
+# which hold YAML: there a quote counts only where a YAML value may start, so that the ' in [it's] is an apostrophe.
+# Backslashes are literal.
+split_words() {
+    local -n _words=$1
+    local name=$2 text=$3 before_value=$' \t\n{[,:\'"'
+    local word='' quote='' brackets='' in_word='' previous='' character index # brackets: the closing ones to come
+    _words=()
+    for ((index = 0; index < ${#text}; index++)); do
+        character=${text:index:1}
+        if [[ $quote ]]; then
+            [[ $character != "$quote" ]] || quote=''
+            [[ ! $quote && ! $brackets ]] || word+=$character
+        elif [[ ! $brackets && $character == [[:space:]] ]]; then
+            [[ ! $in_word ]] || _words+=("$word")
+            word='' in_word=''
+        else
+            in_word=1
+            case $character in
+                [\'\"])
+                    if [[ ! $brackets || $before_value == *"$previous"* ]]; then quote=$character; fi
+                    [[ ! $brackets ]] || word+=$character ;;
+                '{') brackets="}$brackets" word+=$character ;;
+                '[') brackets="]$brackets" word+=$character ;;
+                '}' | ']')
+                    [[ $character == "${brackets:0:1}" ]] || die "$name: unexpected $character after" \
+                        "'${text:0:index}'; balance the brackets, or quote the value"
+                    brackets=${brackets:1} word+=$character ;;
+                *) word+=$character ;;
+            esac
+        fi
+        previous=$character
+    done
+    [[ ! $quote ]] || die "$name: no closing $quote in '$text'; close the quote, or put an apostrophe in double quotes"
+    [[ ! $brackets ]] || die "$name: no closing ${brackets:0:1} in '$text'; balance the brackets, or quote the value"
+    [[ ! $in_word ]] || _words+=("$word")
 }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Does it harmonise? The variants of conf/ablation.yaml, trained, decoded and compared in RESULTS.md.
+# Ablation: train and decode the variants of conf/ablation.yaml, and compare them in RESULTS.md.
 #
-# For example: ./local/ablation.sh --jobs 2                                       all of it
-#              ./local/ablation.sh --variants "harmonifuse naive" --seeds 1       two trainings
-#              ./local/ablation.sh --test_sets "dev_an4 dev_crema_d" --out exp/ablation/dev/RESULTS.md
-#              ./local/ablation.sh --help                                         every option
+# Examples: ./local/ablation.sh --jobs 2                                       all variants and seeds
+#           ./local/ablation.sh --variants "harmonifuse naive" --seeds 1       two trainings
+#           ./local/ablation.sh --test_sets "dev_an4 dev_crema_d" --out exp/ablation/dev/RESULTS.md
+#           ./local/ablation.sh --help                                         all options
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail

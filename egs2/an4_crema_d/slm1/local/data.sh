@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Stage 1 of this recipe: AN4 and CREMA-D, from where db.sh says that they lie, as data folders.
+# Stage 1 of this recipe: AN4 and CREMA-D. db.sh sets their locations.
 #
-# Every option, with its value in brackets:
+# Options, with their values in brackets:
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail
 
 # Options
 datadir=data   # folder for the data folders
-download=false # true: download a corpus that is not where db.sh says
+download=false # true: download a missing corpus
 # End of options
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,16 +17,16 @@ parse_options local/data.sh "$@"
 . ./path.sh
 . ./db.sh
 
-# missing <name> <folder> <file that it should hold> <where from>: whether a corpus is not there and may be downloaded.
-missing() {
+# to_download <name> <folder> <file in it> <URL>: succeed if a corpus is missing; stop unless it may be downloaded
+to_download() {
     [[ ! -e $2/$3 ]] || return 1
-    [[ $download == true ]] || die "$1: no '$2/$3'. Set $1 in the environment or in db.sh to the folder of the corpus," \
-        "or download it from $4 with --download true (of run.sh: --local_data_opts '--download true')"
+    [[ $download == true ]] || die "$1: '$2/$3' does not exist. Set $1 in the environment or in db.sh to the folder" \
+        "of the corpus, or download it from $4 with --download true (of run.sh: --local_data_opts '--download true')"
     echo "$1: downloading $4 to $2"
     mkdir -p "$(dirname "$2")"
 }
 
-if missing AN4 "$AN4" etc/an4_train.fileids "$AN4_URL"; then
+if to_download AN4 "$AN4" etc/an4_train.fileids "$AN4_URL"; then
     archive=$AN4.tar.gz
     if [[ ! -e $archive ]]; then
         curl --fail --location --continue-at - --output "$archive.part" "$AN4_URL"
@@ -36,7 +36,7 @@ if missing AN4 "$AN4" etc/an4_train.fileids "$AN4_URL"; then
     tar -xzf "$archive" --strip-components 1 -C "$AN4.unfinished"
     mv "$AN4.unfinished" "$AN4"
 fi
-if missing CREMA_D "$CREMA_D" AudioWAV "$CREMA_D_URL"; then
+if to_download CREMA_D "$CREMA_D" AudioWAV "$CREMA_D_URL"; then
     git lfs version >/dev/null || die "CREMA_D: git-lfs is needed to download it (https://git-lfs.com)"
     clone=$CREMA_D.unfinished
     export GIT_LFS_SKIP_SMUDGE=1

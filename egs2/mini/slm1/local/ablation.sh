@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Does it harmonise? The variants of conf/ablation.yaml, trained for a short while, decoded and compared in RESULTS.md:
-# one seed each, two runs at a time, four epochs. Options override that.
+# Ablation: train and decode the variants of conf/ablation.yaml, and compare them in RESULTS.md. By default one seed of
+# each variant, four epochs, two runs in parallel; options override this.
 #
-# For example: ./local/ablation.sh                                                all of it
-#              ./local/ablation.sh --variants "harmonifuse naive"                 two trainings
-#              ./local/ablation.sh --test_sets "dev_asr dev_ser" --out exp/ablation/dev/RESULTS.md
-#              ./local/ablation.sh --help                                         every option
+# Examples: ./local/ablation.sh                                                all variants
+#           ./local/ablation.sh --variants "harmonifuse naive"                 two trainings
+#           ./local/ablation.sh --test_sets "dev_asr dev_ser" --out exp/ablation/dev/RESULTS.md
+#           ./local/ablation.sh --help                                         all options
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./path.sh
-# total_steps is num_iters_per_epoch x max_epoch; the other keys of scheduler_conf stay
+# total_steps is num_iters_per_epoch x max_epoch; the other keys of scheduler_conf keep their values
 exec "$PYTHON" -m harmonifuse_espnet.bin.compare --seeds 1 --jobs 2 \
     --train_args "--max_epoch 4 --scheduler_conf total_steps=800" "$@"

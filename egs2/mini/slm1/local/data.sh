@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Stage 1 of the mini recipe: make the synthetic corpus, and prepare it as the real releases are prepared.
+# Stage 1 of this recipe: create a synthetic corpus, and prepare it as LibriSpeech and IEMOCAP are prepared. A second
+# call creates only what is missing.
 #
-# A second call makes only what is missing. Every option, with its value in brackets:
+# Options, with their values in brackets:
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail
 
 # Options
 datadir=data      # folder for the data folders
-corpus_dir=corpus # where LibriSpeech/ and IEMOCAP_full_release/ are made
-seed=0            # seed of voices, sentences and performances
-scale=1           # how many sentences, relative to the recipe's
+corpus_dir=corpus # folder in which LibriSpeech/ and IEMOCAP_full_release/ are created
+seed=0            # random seed of voices, sentences and emotions
+scale=1           # factor of the number of sentences
 nj=2              # parallel processes
 # End of options
 

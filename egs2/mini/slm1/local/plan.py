@@ -1,4 +1,4 @@
-"""What the corpus holds: who says what, in which folder. A pure function of the sizes and the seed."""
+"""The content of the corpus: folders, speakers, sentences. A pure function of the sizes and the seed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from itertools import islice
 from sentences import draw_sentences
 from voices import Voice
 
-# eSpeak NG's variants. No training set has a test voice; the fifth session's actors are test voices, too. A variant
-# that is there twice is two readers, of other size, pitch and rate.
+# Voice variants of eSpeak NG. No training set has a test voice; the actors of the fifth session are test voices, too. A
+# variant listed twice stands for two readers, with different size, pitch and rate.
 READERS = {
     "train-mini": 2 * "m1 m3 m4 m5 m7 m8 f1 f2 f3 f5 Alex adam Gene Lee ed paul Michael linda belinda steph ",
     "dev-mini": "m6 Alicia benjamin",
@@ -19,7 +19,8 @@ READERS = {
 }
 ACTORS = (("f1", "m1"), ("f2", "m7"), ("f3", "m3"), ("f5", "m5"), ("f4", "m2"))
 ACTED = ("neu", "ang", "hap", "sad")
-# The release's names of dialogs, odd ones too, by session; of the first four's, the last two are development and test.
+# Names of the release's dialogs by session, irregular ones included; in sessions 1 to 4 the last two are the dialogs of
+# the development and test sets.
 DIALOGS = (
     "Ses01F_impro01 Ses01M_impro02 Ses01F_script01_1 Ses01M_script01_2 Ses01F_script02_1 Ses01M_script03_2",
     "Ses02F_impro01 Ses02M_impro02 Ses02F_script01_1 Ses02M_script01_2 Ses02F_script02_1 Ses02M_script03_2",
@@ -31,25 +32,26 @@ DIALOGS = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much there is of everything; the defaults are the recipe's.
+    """The numbers of sentences; the defaults are those of the recipe.
 
     Attributes:
-        read: Sentences of each reader of the training, development and test subset.
-        acted: Sentences of each actor, each in four emotions: training, development and test dialogs, unseen actors.
+        read: Sentences of each reader in the training, development and test subset.
+        acted: Sentences of each actor, each in four emotions, in the training, development and test dialogs, and in
+            those of unseen actors.
     """
 
     read: tuple[int, int, int] = (30, 20, 30)
     acted: tuple[int, int, int, int] = (25, 3, 5, 20)
 
     def scaled(self, scale: float) -> Sizes:
-        """Every number times ``scale``, at least 1."""
+        """Return the sizes multiplied by ``scale``, each at least 1."""
         read, acted = ([max(1, round(scale * count)) for count in counts] for counts in (self.read, self.acted))
         return Sizes((read[0], read[1], read[2]), (acted[0], acted[1], acted[2], acted[3]))
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A folder of LibriSpeech: one reader, sentences."""
+    """A folder of LibriSpeech: the sentences of one reader."""
 
     subset: str
     reader: str
@@ -60,7 +62,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Line:
-    """A turn of a dialog: who speaks (F or M), the words, the emotion as acted and the label as annotated."""
+    """A turn of a dialog: the speaker (F or M), the words, the acted emotion and the annotated label."""
 
     sex: str
     sentence: str
@@ -78,7 +80,7 @@ class Dialog:
 
 
 def plan(sizes: Sizes, seed: int) -> tuple[list[Chapter], list[Dialog]]:
-    """Every chapter and dialog; no sentence is in two chapters or two actors' parts."""
+    """Return all chapters and dialogs; no sentence occurs in two chapters or with two actors."""
     generator = random.Random(seed)
     groups = [(subset, names.split()) for subset, names in READERS.items()]
     total = sum(count * len(names) for count, (_, names) in zip(sizes.read, groups, strict=True))
@@ -88,8 +90,8 @@ def plan(sizes: Sizes, seed: int) -> tuple[list[Chapter], list[Dialog]]:
     for (subset, names), count in zip(groups, sizes.read, strict=True):
         for name in names:
             reader = str(100 + len(chapters))
-            said = tuple(islice(sentences, count))
-            chapters.append(Chapter(subset, reader, f"{reader}1", _voice(name, generator), said))
+            own = tuple(islice(sentences, count))
+            chapters.append(Chapter(subset, reader, f"{reader}1", _voice(name, generator), own))
     return chapters, [dialog for number in range(5) for dialog in _session(number, sizes, sentences, generator)]
 
 
@@ -99,7 +101,7 @@ def _voice(name: str, generator: random.Random) -> Voice:
 
 
 def _session(number: int, sizes: Sizes, sentences: Iterator[str], generator: random.Random) -> Iterator[Dialog]:
-    """The dialogs of a session, the training sentences dealt out to all but the last two."""
+    """Yield the dialogs of a session; the training sentences are distributed over all but the last two."""
     voices = dict(zip("FM", (_voice(name, generator) for name in ACTORS[number]), strict=True))
     names = DIALOGS[number].split()
     parts: list[tuple[Sequence[str], int]]
@@ -108,20 +110,20 @@ def _session(number: int, sizes: Sizes, sentences: Iterator[str], generator: ran
     else:
         parts = [(names[:-2], sizes.acted[0]), (names[-2:-1], sizes.acted[1]), (names[-1:], sizes.acted[2])]
     for part, count in parts:
-        acted = [(sex, said, emotion) for sex in "FM" for said in islice(sentences, count) for emotion in ACTED]
+        acted = [(sex, words, emotion) for sex in "FM" for words in islice(sentences, count) for emotion in ACTED]
         generator.shuffle(acted)
-        lines = [Line(sex, said, emotion, _label(emotion, generator)) for sex, said, emotion in acted]
+        lines = [Line(sex, words, emotion, _label(emotion, generator)) for sex, words, emotion in acted]
         for index, name in enumerate(part):
             yield Dialog(name, voices, tuple(_with_others(lines[index :: len(part)], generator)))
 
 
 def _label(emotion: str, generator: random.Random) -> str:
-    """The annotation: some happiness is called excitement, as in the release."""
+    """Return the annotation of an emotion: some happiness is labelled excitement, as in the release."""
     return "exc" if emotion == "hap" and generator.random() < 0.3 else emotion
 
 
 def _with_others(lines: Sequence[Line], generator: random.Random) -> Iterator[Line]:
-    """The turns, and some of frustration or without agreement, which the four classes leave out."""
+    """Yield the turns, and some with frustration or without agreement, which the four classes exclude."""
     for line in lines:
         yield line
         if generator.random() < 0.04:

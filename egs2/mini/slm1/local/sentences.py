@@ -1,4 +1,4 @@
-"""Sentences of a small command grammar of 73 words; what is said tells nothing about how it is said."""
+"""Sentences of a small command grammar of 73 words; the words are independent of the emotion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATTERNS = (
 
 
 def draw_sentences(count: int, seed: int) -> list[str]:
-    """Different sentences of three to six words, lower case.
+    """Draw different sentences of three to six words, in lower case.
 
     Example:
         >>> len(set(draw_sentences(2000, seed=0)))

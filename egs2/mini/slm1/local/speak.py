@@ -1,4 +1,4 @@
-"""Speak the chapters and act the dialogs of a plan, and write them as LibriSpeech and IEMOCAP lay them out."""
+"""Synthesise the chapters and dialogs of a plan, and write them in the layouts of LibriSpeech and IEMOCAP."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from harmonifuse_espnet.corpora import synthetic
 FEMALE = ("Alicia", "Annie", "belinda", "linda", "steph")
 
 
-def is_made(root: Path, part: Chapter | Dialog) -> bool:
-    """Whether a chapter or dialog is there, and so is complete."""
+def exists(root: Path, part: Chapter | Dialog) -> bool:
+    """Return whether the folder of a chapter or dialog exists; it is complete then."""
     if isinstance(part, Chapter):
         return synthetic.chapter_folder(root, part.subset, part.reader, part.chapter).exists()
     return synthetic.dialog_folder(root, part.name).exists()
 
 
 def make_chapter(root: Path, chapter: Chapter) -> int:
-    """Speak and write a chapter; returns its number of utterances."""
+    """Synthesise and write a chapter, and return its number of utterances."""
     speaker = Speaker()
-    readings = (synthetic.Reading(said, speaker.say(chapter.voice, said)) for said in chapter.sentences)
+    readings = (synthetic.ReadSentence(words, speaker.say(chapter.voice, words)) for words in chapter.sentences)
     return synthetic.write_chapter(root, chapter.subset, chapter.reader, chapter.chapter, readings)
 
 
 def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
-    """Act and write a dialog; returns its number of utterances."""
+    """Synthesise and write a dialog, and return its number of utterances."""
     speaker = Speaker()
     key = [seed, *dialog.name.encode()]
     generator = np.random.default_rng(key)
     turns = (
-        synthetic.Acting(
+        synthetic.ActedTurn(
             line.sex,
             line.sentence,
             line.label,
@@ -48,13 +48,13 @@ def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
 
 
 def write_speakers(root: Path, chapters: Sequence[Chapter]) -> None:
-    """``SPEAKERS.TXT``; one reader's name has a bar in it, as in the release."""
+    """Write ``SPEAKERS.TXT``; one reader's name contains a bar, as in the release."""
     readers = (_reader(index, chapter) for index, chapter in enumerate(chapters))
     synthetic.write_speakers(root, "Readers of this corpus: voices of eSpeak NG", readers)
 
 
-def _reader(index: int, chapter: Chapter) -> synthetic.Reader:
+def _reader(index: int, chapter: Chapter) -> synthetic.SpeakerInfo:
     variant = chapter.voice.name.partition("+")[2]
     name = f"|{variant}|{chapter.voice.name}" if index == 0 else chapter.voice.name
     sex = "F" if variant in FEMALE or variant.startswith("f") else "M"
-    return synthetic.Reader(chapter.reader, sex, chapter.subset, len(chapter.sentences) / 40, name)
+    return synthetic.SpeakerInfo(chapter.reader, sex, chapter.subset, len(chapter.sentences) / 40, name)

@@ -1,4 +1,4 @@
-"""Voices by eSpeak NG (pip package espeakng-loader), and emotions acted by WORLD (pyworld): 16 kHz, float, mono."""
+"""Speech synthesis with eSpeak NG (pip package espeakng-loader), emotions with WORLD (pyworld): 16 kHz, float, mono."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import numpy as np
 import pyworld
 from scipy.signal import resample_poly
 
+from harmonifuse_espnet.common.errors import InputError
+
 SAMPLE_RATE = 16000
 FRAME_PERIOD = 10.0
 RMS = 0.05
@@ -22,9 +24,9 @@ RETRIEVAL, UTF8 = 1, 1
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice: eSpeak's name for it, its pitch (0..100, 50 is the variant's own), words a minute, and size.
+    """A voice: its name in eSpeak NG, its pitch (0..100; 50 is the variant's default), words a minute, and size.
 
-    A size of 1.05 is a vocal tract that is 5 % longer: all formants, and the pitch, are lower by 5 %.
+    A size of 1.05 is a vocal tract longer by 5 %: all formants and the pitch are lower by 5 %.
     """
 
     name: str
@@ -35,15 +37,15 @@ class Voice:
 
 @dataclass(frozen=True)
 class Emotion:
-    """How an emotion departs from the voice's neutral speech.
+    """Difference of an emotion from the voice's neutral speech.
 
     Attributes:
         rate: Factor of the speaking rate.
         pitch: Semitones added to the pitch.
-        spread: Factor of the pitch's excursions around its mean.
-        slope: Semitones by which the pitch rises from the sentence's start to its end.
-        gain: Decibel of loudness.
-        tilt: Decibel an octave above 1 kHz (and below it, with the other sign): tense voices are bright.
+        spread: Factor of the pitch's deviation from its mean.
+        slope: Semitones by which the pitch rises from the start of the sentence to its end.
+        gain: Level in decibels.
+        tilt: Spectral tilt around 1 kHz, in decibels an octave; tense voices have a positive one.
         breath: Share of noise in voiced sounds at 8 kHz, 0..1.
     """
 
@@ -63,12 +65,12 @@ EMOTIONS = {
     "sad": Emotion(rate=0.78, pitch=-2.0, spread=0.4, slope=-1.0, gain=-6.0, tilt=-3.5, breath=0.8),
     "fru": Emotion(rate=1.0, pitch=1.0, spread=1.2, slope=-4.0, gain=3.0, tilt=1.5, breath=0.4),
 }
-# Standard deviations of an actor's performance around the emotion, in the units of Emotion.
+# Standard deviations of a performance around its emotion, in the units of Emotion.
 VARIATION = Emotion(rate=0.05, pitch=0.8, spread=0.2, slope=1.0, gain=1.2, tilt=0.6, breath=0.06)
 
 
 def perform(emotion: Emotion, generator: np.random.Generator) -> Emotion:
-    """One performance of an emotion: every quantity drawn around its mean, ``breath`` kept in 0..1."""
+    """Draw a performance of an emotion: normally distributed values around those of the emotion."""
     drawn = {key: float(generator.normal(mean, getattr(VARIATION, key))) for key, mean in vars(emotion).items()}
     drawn["breath"] = min(max(drawn["breath"], 0.02), 0.98)
     drawn["spread"] = max(drawn["spread"], 0.1)
@@ -76,8 +78,10 @@ def perform(emotion: Emotion, generator: np.random.Generator) -> Emotion:
 
 
 class Speaker:
-    """eSpeak NG in this process. Its voices keep a state, so that a sentence's samples depend on those before it:
-    for the same audio again, start a new process.
+    """eSpeak NG in this process.
+
+    Its voices have a state: the samples of a sentence depend on the sentences before it. Reproducible audio needs a new
+    process.
 
     Raises:
         OSError: if eSpeak NG cannot be initialised.
@@ -89,9 +93,9 @@ class Speaker:
         self._rate = self._library.espeak_Initialize(RETRIEVAL, 0, data, 0)
         if self._rate <= 0:
             raise OSError(f"eSpeak NG does not start with the data in {data.decode()}; reinstall espeakng-loader")
-        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own seed is the time
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # the default seed is the time
         self._chunks: list[np.ndarray] = []
-        self._callback = self._make_callback()  # kept: ctypes does not
+        self._callback = self._make_callback()  # ctypes holds no reference
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _make_callback(self) -> Any:
@@ -106,14 +110,14 @@ class Speaker:
         return kind(collect)
 
     def say(self, voice: Voice, sentence: str, rate: float = 1.0) -> np.ndarray:
-        """Speak a sentence, at ``rate`` times the voice's own rate: (samples,), 16 kHz, at one loudness.
+        """Synthesise a sentence at ``rate`` times the voice's rate, at a fixed level: (N,), 16 kHz.
 
         Raises:
-            ValueError: if eSpeak NG does not have the voice.
+            InputError: if eSpeak NG does not have the voice.
         """
         if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            raise ValueError(f"eSpeak NG has no voice '{voice.name}'")
-        words_a_minute = round(voice.rate * rate * voice.size)  # size is made by resampling, which slows down
+            raise InputError(f"eSpeak NG has no voice '{voice.name}'")
+        words_a_minute = round(voice.rate * rate * voice.size)  # the size is applied by resampling, which slows down
         for parameter, value in ((RATE, words_a_minute), (VOLUME, 90), (PITCH, voice.pitch), (RANGE, 50)):
             self._library.espeak_SetParameter(parameter, value, 0)
         text = sentence.encode()
@@ -126,7 +130,7 @@ class Speaker:
         return samples * RMS / np.sqrt(np.mean(samples**2))
 
     def act(self, voice: Voice, sentence: str, emotion: Emotion) -> np.ndarray:
-        """Speak a sentence with a performance of an emotion: (samples,), 16 kHz."""
+        """Synthesise a sentence with a performance of an emotion: (N,), 16 kHz."""
         samples = self.say(voice, sentence, emotion.rate)
         pitch, times = pyworld.dio(samples, SAMPLE_RATE, f0_floor=60.0, f0_ceil=500.0, frame_period=FRAME_PERIOD)
         envelope = pyworld.cheaptrick(samples, pitch, times, SAMPLE_RATE)
@@ -145,7 +149,7 @@ class Speaker:
 
 
 def _contour(pitch: np.ndarray, emotion: Emotion) -> np.ndarray:
-    """The pitch in hertz (0: unvoiced) shifted, spread and sloped."""
+    """Return the pitch in hertz (0: unvoiced), shifted, spread and sloped."""
     voiced = pitch > 0
     semitones = 12.0 * np.log2(pitch, where=voiced, out=np.zeros_like(pitch))
     mean = semitones[voiced].mean() if voiced.any() else 0.0
@@ -155,7 +159,7 @@ def _contour(pitch: np.ndarray, emotion: Emotion) -> np.ndarray:
 
 
 def _trim(samples: np.ndarray, margin: float = 0.05) -> np.ndarray:
-    """Without the silence around the speech, but for a margin in seconds."""
+    """Remove the silence around the speech, except a margin in seconds."""
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())
     edge = round(margin * SAMPLE_RATE)
     return samples[max(loud[0] - edge, 0) : loud[-1] + edge]

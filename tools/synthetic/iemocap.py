@@ -1,4 +1,4 @@
-"""A release in IEMOCAP's shape: its 151 dialogs by name, 10,039 turns, the published number of each label."""
+"""A synthetic corpus in IEMOCAP's format: its 151 dialogs by name, 10,039 turns, the published number of each label."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, SESSION_COUNTS, WAVS
-from harmonifuse_espnet.corpora.synthetic import Acting, write_dialog
+from harmonifuse_espnet.corpora.synthetic import ActedTurn, write_dialog
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
-from stand_ins.sounds import draw_words, sound
+from synthetic.sounds import draw_words, sound
 
 FOLDER = "IEMOCAP_full_release"
 SCRIPTS = ("01_1", "01_2", "01_3", "02_1", "02_2", "03_1", "03_2")
 ODD_IMPROVISATIONS = ("01", "02", "03", "04", "05a", "05b", "06", "07", "08a", "08b")  # of Ses03M
 ODD_SCRIPT = "01_1b"  # of Ses05M
 MOST_WORDS = 3
-SAYINGS = 20  # a label has so many recordings; its turns are hard links to them
-Sayings = dict[str, list[tuple[str, Path]]]  # label -> words and wav
+RECORDINGS = 20  # of each label; its turns are hard links to them
+Recordings = dict[str, list[tuple[str, Path]]]  # label -> words and wav
 
 
 def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: int = WAVS) -> int:
     """Write ``out_dir/IEMOCAP_full_release`` and return its number of turns.
 
     Args:
-        out_dir: The folder to make it in.
-        seconds: The shortest and the longest turn.
-        seed: Of words, lengths, and who is how in which dialog.
-        turns: About how many turns, a random part of each session.
+        out_dir: The folder to create it in.
+        seconds: The length of the shortest and of the longest turn.
+        seed: Random seed of words, lengths, noise, and the order of labels.
+        turns: The approximate number of turns, a random part of each session.
 
     Raises:
-        ValueError: on too few or too many turns.
+        InputError: if ``turns`` is out of range.
     """
     if not 50 <= turns <= WAVS:
-        raise ValueError(f"--turns {turns}: expected 50 to {WAVS}")
+        raise InputError(f"--turns {turns}: expected 50 to {WAVS}")
     out_dir.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=out_dir) as folder:
-        sayings = _make_sayings(Path(folder), seconds, seed)
-        return sum(_make_session(out_dir, session, sayings, seed, turns / WAVS) for session in SESSION_COUNTS)
+        recordings = _make_recordings(Path(folder), seconds, seed)
+        return sum(_make_session(out_dir, session, recordings, seed, turns / WAVS) for session in SESSION_COUNTS)
 
 
 def dialog_names(session: int) -> list[str]:
-    """The dialogs of a session, 1..5, odd ones too; in each one of the two actors wears the markers."""
+    """Return the names of a session's dialogs (1..5), irregular ones included; F or M is the actor with the markers."""
     names = []
     for sex in "FM":
         improvisations: tuple[str, ...] = tuple(f"{number:02d}" for number in range(1, 8 if session == 1 else 9))
@@ -59,7 +60,7 @@ def dialog_names(session: int) -> list[str]:
 
 
 def session_labels(session: int) -> list[str]:
-    """The label of each turn of a session; what is not published by session is spread evenly over the five."""
+    """Return the label of each turn of a session; counts not published by session are spread evenly over the five."""
     return [label for label in COUNTS for _ in range(_turns(label, session))]
 
 
@@ -70,20 +71,20 @@ def _turns(label: str, session: int) -> int:
     return published.get(label, total * session // 5 - total * (session - 1) // 5)
 
 
-def _make_sayings(folder: Path, seconds: tuple[float, float], seed: int) -> Sayings:
+def _make_recordings(folder: Path, seconds: tuple[float, float], seed: int) -> Recordings:
     generator, noise = random.Random(seed), np.random.default_rng(seed)
-    sayings: Sayings = {}
+    recordings: Recordings = {}
     for index, label in enumerate(COUNTS):
-        for number in range(SAYINGS):
+        for number in range(RECORDINGS):
             words = draw_words(MOST_WORDS, generator)
             wav = folder / f"{label}_{number}.wav"
             samples = sound(words, 100.0 * 1.2**index, generator.uniform(*seconds), noise)
             soundfile.write(wav, samples, SAMPLE_RATE, subtype="PCM_16")
-            sayings.setdefault(label, []).append((" ".join(words), wav))
-    return sayings
+            recordings.setdefault(label, []).append((" ".join(words), wav))
+    return recordings
 
 
-def _make_session(out_dir: Path, session: int, sayings: Sayings, seed: int, part: float) -> int:
+def _make_session(out_dir: Path, session: int, recordings: Recordings, seed: int, part: float) -> int:
     generator = random.Random(f"{seed} {session}")
     labels, dialogs = session_labels(session), dialog_names(session)
     generator.shuffle(labels)
@@ -93,7 +94,7 @@ def _make_session(out_dir: Path, session: int, sayings: Sayings, seed: int, part
     for index, dialog in enumerate(dialogs):
         turns = []
         for turn, label in enumerate(labels[index :: len(dialogs)]):
-            words, wav = generator.choice(sayings[label])
-            turns.append(Acting("FM"[(index + turn) % 2], words, label, wav))
+            words, wav = generator.choice(recordings[label])
+            turns.append(ActedTurn("FM"[(index + turn) % 2], words, label, wav))
         count += write_dialog(out_dir, dialog, turns, "\r\n" if index % 5 == 2 else "\n")
     return count

@@ -1,4 +1,4 @@
-"""What stand-ins say and how it sounds: words as tones, so that a model can learn them, if little else."""
+"""The speech of synthetic corpora: each word is a tone, so that a model can learn to recognise it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE",
 
 
 def sound(words: list[str], pitch: float, seconds: float, generator: np.random.Generator) -> np.ndarray:
-    """Samples (N,): one tone a word, in equal parts, with some noise; ``pitch`` is the first word's hertz."""
+    """Synthesise words as tones of equal length, with some noise: (N,); ``pitch`` is that of ``WORDS[0]`` in hertz."""
     tones = np.array([pitch * (1 + 0.3 * WORDS.index(word)) for word in words])
     count = round(seconds * SAMPLE_RATE)
     hertz = tones[np.arange(count) * len(words) // count]
@@ -21,5 +21,5 @@ def sound(words: list[str], pitch: float, seconds: float, generator: np.random.G
 
 
 def draw_words(most: int, generator: random.Random) -> list[str]:
-    """One to ``most`` words."""
+    """Draw one to ``most`` words."""
     return generator.choices(WORDS, k=generator.randint(1, most))

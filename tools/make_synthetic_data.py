@@ -1,61 +1,69 @@
-"""Make stand-ins to try a recipe end to end before spending GPU time, or before the licensed corpus is at hand.
+"""Create synthetic corpora and randomly initialised models, to test a recipe without the real corpora and weights.
 
   iemocap      IEMOCAP_full_release: all 10,039 turns and 151 dialogs of the release by name, the published number of
-               each label by session, both speakers, and the release's traps; the audio is short tones; --turns 400 is
-               enough to try a recipe
-  librispeech  LibriSpeech: subsets of any size, of short tones (prepare them with --check_counts false)
-  models       models/wavlm and models/qwen2: tiny random models in Hugging Face's folder format
+               each label by session, both speakers, and the release's irregularities; --turns 400 suffices for a test
+  librispeech  LibriSpeech: subsets of any size (prepare them with --check_counts false)
+  models       models/wavlm and models/qwen2: small randomly initialised models in Hugging Face's folder format
 
-Nothing in them is speech, and no score on them means anything.
+The audio consists of short tones, so scores on it are meaningless.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stand_ins import iemocap, librispeech, models
+from synthetic import iemocap, librispeech, models
 
+from harmonifuse_espnet.common.errors import InputError, report_user_errors
 from harmonifuse_espnet.corpora.iemocap_labels import WAVS
 
 FOLDERS = {"iemocap": iemocap.FOLDER, "librispeech": librispeech.FOLDER, "models": models.FOLDER}
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out_dir", type=Path, help="where they are made")
+    parser.add_argument("out_dir", type=Path, help="folder to create them in")
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(FOLDERS)} (default: all)")
-    parser.add_argument("--seconds", nargs=2, type=float, default=(0.1, 0.3), metavar=("SHORTEST", "LONGEST"))
-    parser.add_argument("--seed", type=int, default=0, help="of words, lengths and noise (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=WAVS, help="of iemocap (default: %(default)s, all)")
+    parser.add_argument(
+        "--seconds",
+        nargs=2,
+        type=float,
+        default=(0.1, 0.3),
+        metavar=("SHORTEST", "LONGEST"),
+        help="length of the utterances (default: 0.1 0.3)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of words, lengths and noise (default: %(default)s)"
+    )
+    parser.add_argument("--turns", type=int, default=WAVS, help="iemocap: number of turns (default: %(default)s, all)")
     parser.add_argument(
         "--subsets",
         nargs="+",
         metavar="NAME=COUNT",
-        help="of librispeech (default: " + " ".join(f"{k}={v}" for k, v in librispeech.DEFAULT_SUBSETS.items()) + ")",
+        help="librispeech: subsets and their sizes (default: "
+        + " ".join(f"{k}={v}" for k, v in librispeech.DEFAULT_SUBSETS.items())
+        + ")",
     )
     parser.add_argument(
         "--empty",
         action="store_true",
-        help="librispeech: empty FLAC files, by default the release's 281,241 training utterances: to time preparation",
+        help="librispeech: empty FLAC files to time the preparation, by default the 281,241 training utterances",
     )
     return parser
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Make what is asked for, each complete or absent."""
+    """Create the requested corpora and models; each folder appears only when it is complete."""
     args = get_parser().parse_args(cmd)
-    try:
-        make_stand_ins(**vars(args) | {"kinds": args.kinds or list(FOLDERS)})
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    with report_user_errors():
+        make_synthetic_data(**vars(args) | {"kinds": args.kinds or list(FOLDERS)})
 
 
-def make_stand_ins(
+def make_synthetic_data(
     out_dir: Path,
     kinds: Sequence[str],
     seconds: tuple[float, float] = (0.1, 0.3),
@@ -64,16 +72,16 @@ def make_stand_ins(
     subsets: Sequence[str] | None = None,
     empty: bool = False,
 ) -> None:
-    """Make stand-ins of some kinds and say what was made.
+    """Create synthetic data of some kinds, and print a line for each.
 
     Raises:
-        ValueError: on an unknown kind, lengths or subsets that make no sense.
-        OSError: if one is there already, or cannot be written.
+        InputError: if a kind is unknown, or lengths or subsets are invalid.
+        OSError: if a folder already exists or cannot be written.
     """
     sizes = parse_subsets(subsets, empty)
     shortest, longest = seconds
     if not 0.1 <= shortest <= longest:
-        raise ValueError(f"--seconds {shortest} {longest}: expected 0.1 <= SHORTEST <= LONGEST")
+        raise InputError(f"--seconds {shortest} {longest}: expected 0.1 <= SHORTEST <= LONGEST")
     makers: dict[str, Callable[[Path], int]] = {
         "iemocap": lambda folder: iemocap.make_iemocap(folder, seconds, seed, turns),
         "librispeech": lambda folder: librispeech.make_librispeech(folder, sizes, None if empty else seconds, seed),
@@ -81,10 +89,10 @@ def make_stand_ins(
     }
     for kind in kinds:
         if kind not in makers:
-            raise ValueError(f"there is no stand-in '{kind}'; there are {', '.join(makers)}")
+            raise InputError(f"unknown KIND '{kind}', expected one of: {', '.join(makers)}")
         final, unfinished = out_dir / FOLDERS[kind], out_dir / f".{kind}.unfinished"
         if final.exists():
-            raise FileExistsError(f"{final}: already there; remove it or choose another folder")
+            raise FileExistsError(f"{final} already exists; remove it or choose another folder")
         shutil.rmtree(unfinished, ignore_errors=True)
         count = makers[kind](unfinished)
         (unfinished / final.name).rename(final)
@@ -93,10 +101,10 @@ def make_stand_ins(
 
 
 def parse_subsets(rules: Sequence[str] | None, empty: bool) -> dict[str, int]:
-    """``NAME=COUNT`` -> name -> count.
+    """Parse ``NAME=COUNT`` rules into name -> count.
 
     Raises:
-        ValueError: if one is not ``NAME=COUNT`` with a positive count.
+        InputError: if a rule is not ``NAME=COUNT`` with a positive count.
     """
     if rules is None:
         return librispeech.FULL_TRAINING if empty else librispeech.DEFAULT_SUBSETS
@@ -104,7 +112,7 @@ def parse_subsets(rules: Sequence[str] | None, empty: bool) -> dict[str, int]:
     for rule in rules:
         name, _, count = rule.partition("=")
         if not name or not count.isdecimal() or int(count) < 1:
-            raise ValueError(f"--subsets {rule}: expected NAME=COUNT, such as train-clean-5=200")
+            raise InputError(f"--subsets {rule}: expected NAME=COUNT, such as train-clean-5=200")
         sizes[name] = int(count)
     return sizes
 

@@ -1,4 +1,4 @@
-"""Tiny random models in Hugging Face's folder format: a speech encoder, and a language model with its tokenizer."""
+"""Small randomly initialised models in Hugging Face's format: a speech encoder, a language model and its tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 FOLDER = "models"
-WAVLM: dict[str, Any] = {  # in the style of the large models: layer norm, and their 320 samples a frame
+WAVLM: dict[str, Any] = {  # like the large models: layer normalisation, 320 samples a frame
     "model_type": "wavlm",
     "hidden_size": 64,
     "num_hidden_layers": 4,
@@ -41,14 +41,14 @@ CHAT_TEMPLATE = (
 
 
 def make_models(out_dir: Path) -> int:
-    """Write ``out_dir/models/wavlm`` and ``out_dir/models/qwen2``, and return how many these are."""
+    """Write ``out_dir/models/wavlm`` and ``out_dir/models/qwen2``, and return the number of models."""
     save_encoder(out_dir / FOLDER / "wavlm", WAVLM)
     save_llm(out_dir / FOLDER / "qwen2", QWEN2, CHAT_TOKENS[0], CHAT_TOKENS[1:], CHAT_TEMPLATE)
     return 2
 
 
 def save_encoder(folder: Path, config: Mapping[str, Any]) -> str:
-    """Write a random encoder as ``save_pretrained`` does, and return its folder."""
+    """Write a randomly initialised encoder with ``save_pretrained``, and return its folder."""
     from transformers import AutoConfig, AutoModel, Wav2Vec2FeatureExtractor
 
     torch.manual_seed(1)
@@ -60,9 +60,9 @@ def save_encoder(folder: Path, config: Mapping[str, Any]) -> str:
 def save_llm(
     folder: Path, config: Mapping[str, Any], eos: str, others: Sequence[str] = (), template: str | None = None
 ) -> str:
-    """Write a random language model with a tokenizer of single bytes, and return its folder.
+    """Write a randomly initialised language model with a byte-level tokenizer, and return its folder.
 
-    Ids: 0 ``eos``, 1 to 256 the bytes, then the ``others``, special tokens too.
+    Ids: 0 is ``eos``, 1 to 256 are the bytes; the ``others``, special tokens too, follow.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast

@@ -1,6 +1,6 @@
-"""The method as written: formulas against literal NumPy at their limits, who learns, and an untouched language model.
+"""Fidelity to the method: formulas and their limits, trained parameters, and the initial output of a pre-trained model.
 
-References are the formulas of the docstrings, element by element, in float64.
+The formulas of the docstrings are recomputed by NumPy, element by element, in float64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny import EOS, LLAMA, LORA, QWEN2, batch, build_model, encode, noise, pad, row_of, save_encoder, save_llm
+from tiny import (
+    EOS,
+    LLAMA,
+    LORA,
+    QWEN2,
+    batch,
+    build_model,
+    encode,
+    row_of,
+    rows_of,
+    save_encoder,
+    save_llm,
+    targets_of,
+)
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
@@ -46,18 +59,18 @@ def gelu(x: Array) -> Array:
 
 
 def randomized(module: nn.Module, seed: int = 0) -> Any:
-    """Every parameter drawn anew, zero starts too, in float64."""
+    """Draw every parameter at random, also those that start at zero, and return the module in float64."""
     torch.manual_seed(seed)
     for weight in module.parameters():
         nn.init.normal_(weight, std=0.5)
     return module.double()
 
 
-# The weights over the encoder's layers: H = sum_i softmax(w)_i H_i
+# The weighted sum of the encoder's layers: H = sum_i softmax(w)_i H_i
 
 
 @pytest.mark.parametrize("layers", [1, 2, 24])
-def test_layer_weights_are_the_published_sum(layers: int) -> None:
+def test_the_weighted_sum_is_the_published_formula(layers: int) -> None:
     weights = randomized(SharedWeights(layers, 2, 8))
     states, chosen = torch.randn(layers, 3, 5, 4).double(), torch.tensor([0, 1, 1])
     found = weighted_sum(list(states), weights(torch.zeros(3, 8).double(), chosen))
@@ -67,7 +80,7 @@ def test_layer_weights_are_the_published_sum(layers: int) -> None:
     np.testing.assert_allclose(array(found), expected, atol=1e-12)
 
 
-def test_each_task_has_layer_weights_of_its_own() -> None:
+def test_each_task_has_its_own_layer_weights() -> None:
     weights = randomized(PerTaskWeights(6, 2, 8))
     found = weights(torch.zeros(3, 8).double(), torch.tensor([1, 0, 1]))
     np.testing.assert_allclose(array(found), softmax(array(weights.weight))[[1, 0, 1]], atol=1e-12)
@@ -101,16 +114,16 @@ def test_limits_of_layer_weights() -> None:
 def reference_gate(
     gate: PromptGate, hidden: Array, lengths: list[int], prompt_summary: Array, task: list[int]
 ) -> Array:
-    """One utterance, one frame, one component at a time, as in decoding: stats by what training learned of its task."""
+    """Compute the gate in eval mode, frame by frame; statistics are normalised by the running ones of the task."""
     weights = {name: array(weight) for name, weight in gate.named_parameters()}
     joint = np.concatenate([weights["gate_hidden.weight"], weights["gate_prompt.weight"]], axis=1)  # W over [h; q]
-    outcome = np.zeros((*hidden.shape[:2], joint.shape[0]))
+    mixed = np.zeros((*hidden.shape[:2], joint.shape[0]))
     for row, length in enumerate(lengths):
         valid = hidden[row, :length]
         mean = valid.sum(0) / length
         stats = np.concatenate([mean, np.sqrt(((valid - mean) ** 2).sum(0) / length + 1e-5)])
-        learned = {name: array(value) for name, value in gate.stats_norm.norms[task[row]].named_buffers()}
-        stats = (stats - learned["running_mean"]) / np.sqrt(learned["running_var"] + 1e-5)
+        running = {name: array(value) for name, value in gate.stats_norm.norms[task[row]].named_buffers()}
+        stats = (stats - running["running_mean"]) / np.sqrt(running["running_var"] + 1e-5)
         q = layer_norm(prompt_summary[row], weights["prompt_norm.weight"], weights["prompt_norm.bias"])
         for frame in range(hidden.shape[1]):
             h = hidden[row, frame]
@@ -118,8 +131,8 @@ def reference_gate(
             b = weights["paralinguistic.weight"] @ h + weights["paralinguistic.bias"]
             b = b + weights["paralinguistic_stats.weight"] @ stats
             g = 1 / (1 + np.exp(-(joint @ np.concatenate([h, q]) + weights["gate_hidden.bias"])))
-            outcome[row, frame] = g * a + (1 - g) * b
-    return outcome
+            mixed[row, frame] = g * a + (1 - g) * b
+    return mixed
 
 
 @pytest.mark.parametrize("saturation", [0.0, 60.0, -60.0], ids=["between", "at 1", "at 0"])
@@ -136,22 +149,22 @@ def test_the_gate_mixes_two_projections(saturation: float) -> None:
         [0, 1, 0],
     )
     expected = reference_gate(gate, hidden.numpy(), lengths, prompt_summary.numpy(), task)
-    found = array(gate(hidden, torch.tensor(lengths), prompt_summary, torch.tensor(task)))
+    found = array(gate(hidden, torch.tensor(lengths), prompt_summary, torch.tensor(task), rows_of(task)))
     np.testing.assert_allclose(found, expected, atol=1e-9)
     if saturation > 0:
         np.testing.assert_allclose(found, array(gate.linguistic(hidden)), atol=1e-9)  # A alone
     if saturation < 0:
         with torch.no_grad():
             gate.linguistic.weight.fill_(100.0)
-        found = array(gate(hidden, torch.tensor(lengths), prompt_summary, torch.tensor(task)))
-        np.testing.assert_allclose(found, expected, atol=1e-6)  # whatever A is
+        found = array(gate(hidden, torch.tensor(lengths), prompt_summary, torch.tensor(task), rows_of(task)))
+        np.testing.assert_allclose(found, expected, atol=1e-6)  # does not depend on A
 
 
-# The fusion: F = sum_m beta_m Norm_m(S_m), Norm_M the language model's own, already applied
+# The fusion: F = sum_m beta_m Norm_m(S_m); Norm_M is the language model's own, which is applied already
 
 
 @pytest.mark.parametrize("layers", [1, 2, 6])
-def test_the_fusion_is_the_sum_over_normed_layers(layers: int) -> None:
+def test_the_fusion_is_the_weighted_sum_of_normalised_layers(layers: int) -> None:
     fusion = randomized(LayerFusion(PromptWeights(layers, 2, 8), nn.LayerNorm(8)))
     states, prompt_summary = torch.randn(layers, 3, 4, 8).double(), torch.randn(3, 8).double()
     beta = fusion.weights(prompt_summary, torch.tensor([0, 1, 0]))
@@ -165,7 +178,7 @@ def test_the_fusion_is_the_sum_over_normed_layers(layers: int) -> None:
     np.testing.assert_allclose(array(fusion(list(states), beta)), expected, atol=1e-12)
 
 
-# Who learns
+# Trained parameters
 
 
 @pytest.fixture(scope="module")
@@ -174,18 +187,18 @@ def wavlm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def from_folders(wavlm: str, llm: str, **options: Any) -> HarmoniFuseModel:
-    """A frozen encoder, a frozen language model with LoRA, and what lies between, as a training begins."""
+    """Build a frozen encoder, a frozen language model with LoRA and the parts between, with initial weights."""
     decoder = {"vocab_size": 257, "model": llm, "lora": LORA, **options}
     return build_model(0, SelfSupervisedEncoder(model=wavlm), decoder, LAST_BIAS)
 
 
 @FAMILIES
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_both_tasks_teach_all_that_is_trained_and_nothing_frozen(
+def test_gradients_of_both_tasks_reach_all_trained_parameters_and_no_frozen_ones(
     config: dict[str, Any], checkpointing: bool, wavlm: str, tmp_path: Path
 ) -> None:
     model = from_folders(wavlm, save_llm(tmp_path, config), gradient_checkpointing=checkpointing)
-    with torch.no_grad():  # off the zeros that hide what is behind them
+    with torch.no_grad():  # initial zeros would block the gradients of the layers before
         for name, weight in model.named_parameters():
             if "lora_B" in name or "mlp.3" in name:
                 weight.add_(0.1 * torch.randn_like(weight))
@@ -193,7 +206,7 @@ def test_both_tasks_teach_all_that_is_trained_and_nothing_frozen(
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0e-3)
     for tasks in ((0, 0, 0), (1, 1, 1)):
-        model(**batch(tasks))[0].backward()
+        model(batch(tasks))[0].backward()
     moved = {name for name, weight in model.named_parameters() if weight.grad is not None and weight.grad.any()}
     assert moved == {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert {name.split(".")[0] for name in moved} == {"layer_weights", "gate", "connector", "ctc", "decoder", "fusion"}
@@ -202,10 +215,10 @@ def test_both_tasks_teach_all_that_is_trained_and_nothing_frozen(
     assert {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])} == moved
 
 
-# A pre-trained language model is as it was before the first step
+# Before the first step, the output is that of the pre-trained language model
 
 
-def bare(llm: str) -> Any:
+def pretrained(llm: str) -> Any:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(llm).eval()
@@ -213,37 +226,37 @@ def bare(llm: str) -> Any:
 
 @FAMILIES
 @pytest.mark.parametrize("layers", [3, 24])
-def test_logits_are_the_bare_model_s(config: dict[str, Any], layers: int, wavlm: str, tmp_path: Path) -> None:
+def test_initial_logits_are_those_of_the_pre_trained_model(
+    config: dict[str, Any], layers: int, wavlm: str, tmp_path: Path
+) -> None:
     llm = save_llm(tmp_path, {**config, "num_hidden_layers": layers, "initializer_range": 0.15})
     model, data = from_folders(wavlm, llm), batch((0, 1, 0))
     encoded = encode(model, data)
-    spliced = model.splice_target(encoded, data["text"], data["text_lengths"])
+    spliced = model.splice_target(encoded, targets_of(data).tokens, targets_of(data).lengths)
     with torch.no_grad():
         states, _ = model.decoder(spliced.embeds, spliced.mask, spliced.position_ids)
-        found = model.decoder.head(
-            model.fusion(states, model.fusion.weights(encoded.prompt_summary, data["task"][:, 0]))
-        )
+        found = model.decoder.head(model.fusion(states, model.fusion.weights(encoded.prompt_summary, data.task)))
         mask = spliced.mask
-        expected = bare(llm)(
+        expected = pretrained(llm)(
             inputs_embeds=spliced.embeds, attention_mask=mask.long(), position_ids=spliced.position_ids
         ).logits
         even = model.decoder.head(model.fusion(states, torch.full((3, layers), 1 / layers)))
     largest = expected[mask].abs().max()
     assert (found - expected)[mask].abs().max() < 1e-4 * largest
-    assert (even - expected)[mask].abs().max() > 0.1 * largest  # the bound tells a fused model apart
+    assert (even - expected)[mask].abs().max() > 0.1 * largest  # the bound distinguishes a fused model
 
 
 @pytest.mark.parametrize("layers", [24, 100])
-def test_the_last_layer_s_share_at_the_start(layers: int) -> None:
+def test_the_initial_weight_of_the_last_layer(layers: int) -> None:
     weights = PromptWeights(layers, 2, 8, LAST_BIAS)
-    share = weights.double()(torch.randn(4, 8).double(), torch.tensor([0, 1, 0, 1]))[:, -1]
+    weight = weights.double()(torch.randn(4, 8).double(), torch.tensor([0, 1, 0, 1]))[:, -1]
     others = (layers - 1) * math.exp(-LAST_BIAS)
-    assert (1 - share <= others).all()
-    assert 2 * others < 1e-4  # states of equal norm differ by twice their norm at most
+    assert (1 - weight <= others).all()
+    assert 2 * others < 1e-4  # states of equal norm differ by at most twice their norm
 
 
-def test_a_fusion_that_starts_at_the_last_layer_still_learns() -> None:
-    """A hundred steps of Adam find the layer that the targets were made from."""
+def test_a_fusion_that_starts_at_the_last_layer_can_be_trained() -> None:
+    """A hundred steps of Adam move most of the weight to the layer from which the targets were computed."""
     torch.manual_seed(0)
     fusion, head = LayerFusion(PromptWeights(6, 1, 16, LAST_BIAS), nn.LayerNorm(16)), nn.Linear(16, 20)
     states, prompt_summary = list(torch.randn(6, 8, 10, 16)), torch.randn(8, 16)
@@ -259,21 +272,20 @@ def test_a_fusion_that_starts_at_the_last_layer_still_learns() -> None:
 
 @FAMILIES
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=["greedy", "beam"])
-def test_answers_are_those_of_hugging_face_s_own_generate(
+def test_generated_text_is_that_of_hugging_face_s_generate(
     config: dict[str, Any], options: dict[str, Any], wavlm: str, tmp_path: Path
 ) -> None:
     llm = save_llm(tmp_path, {**config, "initializer_range": 0.3})
     model = from_folders(wavlm, llm)
     seconds = [0.5, 0.8, 0.61]
-    data = pad([noise(round(16000 * length), seed) for seed, length in enumerate(seconds)], "speech")
-    data |= pad([[5, 6, 7], [8, 9], [10, 11, 12, 13]], "prompt") | pad([[0]] * 3, "task")
+    data = batch((0, 0, 0), seconds)
     encoded = encode(model, data)
-    answers = generate_text(model, encoded, data["task"][:, 0], EOS, **options)
-    for row, answer in enumerate(answers):
+    texts = generate_text(model, encoded, data.task, EOS, **options)
+    for row, text in enumerate(texts):
         alone = encode(model, row_of(data, row))
         prefix = model.splice_prefix(alone)
         [tokens] = (
-            bare(llm)
+            pretrained(llm)
             .generate(
                 inputs_embeds=prefix.embeds,
                 attention_mask=prefix.mask.long(),
@@ -286,5 +298,5 @@ def test_answers_are_those_of_hugging_face_s_own_generate(
             )
             .tolist()
         )
-        assert answer == (tokens[: tokens.index(EOS)] if EOS in tokens else tokens)
-    assert len({tuple(answer) for answer in answers}) > 1 and max(map(len, answers)) > 3
+        assert text == (tokens[: tokens.index(EOS)] if EOS in tokens else tokens)
+    assert len({tuple(text) for text in texts}) > 1 and max(map(len, texts)) > 3

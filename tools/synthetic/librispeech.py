@@ -1,4 +1,4 @@
-"""A corpus in LibriSpeech's shape, of short tones, or of empty FLAC files for timing the preparation."""
+"""A synthetic corpus in LibriSpeech's format: short tones, or empty FLAC files to time the preparation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from harmonifuse_espnet.corpora.librispeech import COUNTS
-from harmonifuse_espnet.corpora.synthetic import Reader, Reading, write_chapter, write_speakers
-from stand_ins.sounds import WORDS, draw_words, sound
+from harmonifuse_espnet.corpora.synthetic import ReadSentence, SpeakerInfo, write_chapter, write_speakers
+from synthetic.sounds import WORDS, draw_words, sound
 
 FOLDER = "LibriSpeech"
 DEFAULT_SUBSETS = {"train-clean-100": 200, "dev-clean": 40, "test-clean": 40}
 FULL_TRAINING = {name: count for name, count in COUNTS.items() if name.startswith("train")}
-UTTERANCES, CHAPTERS = 48, 3  # a chapter, a reader: about the release's
-SENTENCE = 33  # words, likewise
+UTTERANCES, CHAPTERS = 48, 3  # utterances in a chapter, chapters of a reader: about those of the release
+SENTENCE = 33  # words in a sentence, likewise
 MOST_WORDS = 4
 
 
@@ -24,38 +24,39 @@ def make_librispeech(out_dir: Path, subsets: Mapping[str, int], seconds: tuple[f
     """Write ``out_dir/LibriSpeech`` and return its number of utterances.
 
     Args:
-        out_dir: The folder to make it in.
+        out_dir: The folder to create it in.
         subsets: Subset -> number of utterances.
-        seconds: The shortest and the longest utterance; None: empty files, and sentences as long as the release's.
-        seed: Of words and lengths.
+        seconds: The length of the shortest and of the longest utterance; None: empty files, and sentences of the
+            release's length.
+        seed: Random seed of words, lengths and noise.
     """
-    readers: list[Reader] = []
+    readers: list[SpeakerInfo] = []
     for subset, total in subsets.items():
         size = UTTERANCES if seconds is None else max(1, min(UTTERANCES, total // 8))  # at least eight chapters
         generator, noise = random.Random(f"{seed} {subset}"), np.random.default_rng([seed, *subset.encode()])
         for index, start in enumerate(range(0, total, size)):
             if index % CHAPTERS == 0:
                 number = str(100 + len(readers))
-                readers.append(Reader(number, "FM"[len(readers) % 2], subset, 25.0, f"Stand-in {number}"))
+                readers.append(SpeakerInfo(number, "FM"[len(readers) % 2], subset, 25.0, f"Synthetic {number}"))
             pitch = 220.0 if readers[-1].sex == "F" else 120.0
             count = min(size, total - start)
             readings = (_reading(pitch, seconds, generator, noise) for _ in range(count))
             write_chapter(out_dir, subset, readers[-1].id, str(1000 + index), readings)
-    write_speakers(out_dir, "Stand-ins: nobody reads here", _with_a_bar(readers))
+    write_speakers(out_dir, "Synthetic corpus: no real readers", _with_a_bar(readers))
     return sum(subsets.values())
 
 
 def _reading(
     pitch: float, seconds: tuple[float, float] | None, generator: random.Random, noise: np.random.Generator
-) -> Reading:
+) -> ReadSentence:
     if seconds is None:
-        return Reading(" ".join(generator.choices(WORDS, k=SENTENCE)), None)
+        return ReadSentence(" ".join(generator.choices(WORDS, k=SENTENCE)), None)
     words = draw_words(MOST_WORDS, generator)
-    return Reading(" ".join(words), sound(words, pitch, generator.uniform(*seconds), noise))
+    return ReadSentence(" ".join(words), sound(words, pitch, generator.uniform(*seconds), noise))
 
 
-def _with_a_bar(readers: list[Reader]) -> Iterator[Reader]:
-    """The readers; the first one's name has bars in it, as one of the release's has."""
+def _with_a_bar(readers: list[SpeakerInfo]) -> Iterator[SpeakerInfo]:
+    """Yield the readers; the first one's name contains bars, as one name of the release does."""
     for index, reader in enumerate(readers):
         name = f"|{reader.id}|{reader.name}" if index == 0 else reader.name
-        yield Reader(reader.id, reader.sex, reader.subset, reader.minutes, name)
+        yield SpeakerInfo(reader.id, reader.sex, reader.subset, reader.minutes, name)

@@ -1,0 +1,128 @@
+"""Batches of each task from the lengths of stage 5, made by ESPnet's batch samplers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from espnet2.samplers.build_batch_sampler import build_batch_sampler
+
+from harmonifuse_espnet.common.compatibility import rename_options
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.schedule import BalancedBatches, TaskBatches
+from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
+
+
+def build_task_batches(
+    utt2task: Mapping[str, str],
+    shape_files: Sequence[str],
+    sampler: Mapping[str, Any],
+    per_task: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    tasks: Tasks,
+    text_file: str,
+) -> dict[str, TaskBatches]:
+    """Batch each task separately.
+
+    Args:
+        utt2task: Utterance id -> task name.
+        shape_files: ESPnet's, with the lengths of speech and text.
+        sampler: Arguments of ESPnet's ``build_batch_sampler``: type, batch_size, batch_bins, ...
+        per_task: Task name -> arguments that differ for it, such as ``{"ser": {"type": "unsorted", "batch_size": 8}}``.
+            ``balanced: true`` makes all labels of a task equally frequent. ``shuffle_window`` is as in
+            :class:`harmonifuse_espnet.data.schedule.TaskBatches`; the default is 1 for unsorted batches, else 0.
+        seed: Seed from which each stream gets its own.
+        tasks: Table of tasks, in whose order the streams are returned.
+        text_file: ``text`` of the data folder, for labels.
+
+    Raises:
+        InputError: if an utterance of the shape files has no task or an unknown one, ``per_task`` has a task without
+            utterances, a task cannot be balanced, or ``shuffle_window`` is out of range.
+    """
+    present = _present_tasks(utt2task, shape_files[0], per_task, tasks)
+    streams: dict[str, TaskBatches] = {}
+    for index, name in enumerate(present):
+        options = {**sampler, **rename_options("task_batches", per_task.get(name, {}))}
+        balanced, shuffle_window = options.pop("balanced", False), options.pop("shuffle_window", None)
+        batches, task_seed = _sample_batches(shape_files, utt2task, name, options), seed * len(present) + index
+        if balanced:
+            _check_balanced(tasks[name], options["type"], shuffle_window)
+            streams[name] = BalancedBatches(batches, task_seed, _read_labels(text_file, name, batches))
+        else:
+            window = float(options["type"] == "unsorted") if shuffle_window is None else shuffle_window
+            streams[name] = _shuffled_batches(name, batches, task_seed, window)
+        logging.info(f"task {name}: {len(batches)} batches, {sum(map(len, batches))} utterances, {options}")
+    return streams
+
+
+def _present_tasks(
+    utt2task: Mapping[str, str], shape_file: str, per_task: Mapping[str, Mapping[str, Any]], tasks: Tasks
+) -> list[str]:
+    """Return the tasks of the utterances in ``shape_file``, in the order of the table."""
+    keys = [line.split(maxsplit=1)[0] for line in Path(shape_file).read_text(encoding="utf-8").splitlines()]
+    missing = [key for key in keys if key not in utt2task]
+    if missing:
+        raise InputError(
+            f"{shape_file}: {len(missing)} utterances missing from utt2task, first {missing[0]}; run stage 5 again"
+        )
+    present = {utt2task[key] for key in keys}
+    if present - set(tasks):
+        raise InputError(
+            f"utt2task has the tasks {sorted(present - set(tasks))}, the table of tasks has {list(tasks)}; correct one "
+            "of them"
+        )
+    absent = sorted(set(per_task) - present)
+    if absent:
+        raise InputError(f"task_batches has {absent}, but the data have only {sorted(present)}; remove the others")
+    return [name for name in tasks if name in present]
+
+
+def _sample_batches(
+    shape_files: Sequence[str], utt2task: Mapping[str, str], task: str, options: Mapping[str, Any]
+) -> list[Sequence[str]]:
+    """Run ESPnet's batch sampler on the lengths of one task, which it reads from files."""
+    with TemporaryDirectory() as folder:
+        filtered = [str(Path(folder) / f"{index}.{Path(path).name}") for index, path in enumerate(shape_files)]
+        for source, target in zip(shape_files, filtered, strict=True):
+            lines = Path(source).read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if utt2task[line.split(maxsplit=1)[0]] == task]
+            Path(target).write_text("".join(kept), encoding="utf-8")
+        return list(build_batch_sampler(shape_files=filtered, **options))
+
+
+def _shuffled_batches(task: str, batches: Sequence[Sequence[str]], seed: int, shuffle_window: float) -> TaskBatches:
+    try:
+        return TaskBatches(batches, seed, shuffle_window)
+    except InputError as error:
+        raise InputError(f"task_batches: task '{task}': {error}") from error
+
+
+def _check_balanced(task: SpeechTask, batch_type: str, shuffle_window: float | None) -> None:
+    """Check that batches of a task can have all labels equally often."""
+    where = f"task_batches: task '{task.name}' has balanced: true"
+    if task.answer != "label":
+        raise InputError(f"{where}, but its answer is {task.answer}, without labels; remove balanced")
+    if batch_type != "unsorted":
+        raise InputError(
+            f"{where} and type: {batch_type}, but batches drawn by label cannot be sorted; use type: unsorted"
+        )
+    if shuffle_window is not None:
+        raise InputError(
+            f"{where} and shuffle_window: {shuffle_window}, but batches drawn by label are always redrawn; remove "
+            "shuffle_window"
+        )
+
+
+def _read_labels(text_file: str, task: str, batches: Sequence[Sequence[str]]) -> dict[str, str]:
+    labels = read_table(text_file)
+    missing = [key for batch in batches for key in batch if key not in labels]
+    if missing:
+        raise InputError(
+            f"{text_file}: {len(missing)} utterances of task '{task}' missing, first {missing[0]}; prepare the folder "
+            "again"
+        )
+    return labels

@@ -1,0 +1,157 @@
+"""Scoring of a decode folder: checks of its files, scores by task, and the score of each utterance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.experiment import DecodeDir
+from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
+from harmonifuse_espnet.evaluation.metrics import label_scores, matching_ids, text_errors, text_scores
+
+SUM_TOLERANCE = 1e-3  # of the probabilities of an utterance
+
+Scores = dict[str, Any]
+Hypotheses = dict[str, tuple[Path, dict[str, str]]]  # kind -> file, hypothesis by utterance id
+
+
+def score(data_dir: Path, decode_dir: Path, tasks: Tasks) -> tuple[Scores, list[dict[str, Any]]]:
+    """Return the scores of every task of a test set, and the score of each utterance.
+
+    Scores of kind ``llm`` are those of ``text``, of kind ``ctc`` those of ``ctc_text``, which may be missing.
+
+    Raises:
+        MissingFileError: if a file is missing; the message names the stage that writes it.
+        InputError: if the files have different utterances, a task is unknown, a hypothesis is not one of the labels of
+            its task, or the probabilities of the labels do not sum to 1 or do not fit the hypothesis.
+    """
+    folder = DecodeDir(decode_dir)
+    for path, stage in ((data_dir / "text", 2), (data_dir / "utt2task", 2), (folder.text, 7)):
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such file; run stage {stage}, which writes it")
+    references, names = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
+    with _located(data_dir / "utt2task"):
+        matching_ids(references, names)
+        unknown = sorted(set(names.values()) - set(tasks))
+        if unknown:
+            raise InputError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
+    hypotheses = _read_hypotheses(folder, {key: tasks[name] for key, name in names.items()})
+    scores: Scores = {}
+    utterances: list[dict[str, Any]] = []
+    for task in (task for name, task in tasks.items() if name in set(names.values())):
+        of_task = {key: text for key, text in references.items() if names[key] == task.name}
+        scores[task.name] = {"answer": task.answer, "utterances": len(of_task), "scores": {}}
+        for kind, (path, texts) in hypotheses.items():
+            if kind == "llm" or task.answer == "text":
+                chosen = {key: texts[key] for key in of_task}
+                with _located(path):
+                    scores[task.name]["scores"][kind] = _score_task(task, of_task, chosen)
+                utterances += _score_utterances(task, kind, of_task, chosen)
+    return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}, utterances
+
+
+def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses: Mapping[str, str]) -> None:
+    """Check that ``label_probs.jsonl`` fits the hypotheses.
+
+    Args:
+        path: Lines of ``{"id": ..., "probs": {label: probability}}``.
+        utt2task: Task of every utterance with a label.
+        hypotheses: Hypothesis of every utterance.
+
+    Raises:
+        InputError: if an utterance is missing, unknown or a duplicate, if its labels are not those of its task, if its
+            probabilities do not sum to 1, or if the hypothesis is not the most probable label.
+    """
+    found: set[str] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        with _located(f"{path}:{number}"):
+            key, probs = _parse_probs(line)
+            if key in found:
+                raise InputError(f"duplicate utterance '{key}'; decode again")
+            if key not in utt2task:
+                raise InputError(f"'{key}' is not an utterance of a task with labels; decode again")
+            found.add(key)
+            _check_probs(key, probs, utt2task[key], hypotheses[key])
+    missing = sorted(set(utt2task) - found)
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(utt2task)} utterances missing, first '{missing[0]}'; decode again"
+        )
+
+
+def summary(scores: Scores) -> Iterator[str]:
+    """Yield a line for each task and kind of hypothesis."""
+    for name, task in scores["tasks"].items():
+        for kind, found in task["scores"].items():
+            if task["answer"] == "text":
+                counts = "{substitutions} sub, {deletions} del, {insertions} ins in {words} words".format(**found)
+                line = f"WER {found['wer']:.1f} %  CER {found['cer']:.1f} %  ({counts})"
+            else:
+                line = f"WA {found['wa']:.1f} %  UA {found['ua']:.1f} %  macro F1 {found['macro_f1']:.1f} %"
+            yield f"{scores['test_set']}  {name} ({kind})  {line}  {task['utterances']} utterances"
+
+
+def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> Hypotheses:
+    """Read the hypotheses of each kind, and check that they belong to the utterances of the test set."""
+    hypotheses = {"llm": (folder.text, read_table(folder.text, allow_empty=True))}
+    with _located(folder.text):
+        matching_ids(dict.fromkeys(utt2task, ""), hypotheses["llm"][1])
+    if folder.ctc_text.is_file():
+        hypotheses["ctc"] = folder.ctc_text, read_table(folder.ctc_text, allow_empty=True)
+        with _located(folder.ctc_text):
+            with_text = {key: "" for key, task in utt2task.items() if task.answer == "text"}
+            matching_ids(with_text, hypotheses["ctc"][1])
+    if folder.label_probs.is_file():
+        with_label = {key: task for key, task in utt2task.items() if task.answer == "label"}
+        check_label_probs(folder.label_probs, with_label, hypotheses["llm"][1])
+    return hypotheses
+
+
+def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
+    try:
+        entry = json.loads(line)
+        return str(entry["id"]), {str(label): float(value) for label, value in entry["probs"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
+
+
+def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothesis: str) -> None:
+    if set(probs) != set(task.labels):
+        raise InputError(f"'{key}' has the labels {', '.join(probs)}, its task has {', '.join(task.labels)}")
+    total, best = sum(probs.values()), max(probs, key=lambda label: probs[label])
+    if not abs(total - 1.0) <= SUM_TOLERANCE:
+        raise InputError(f"the probabilities of '{key}' sum to {total:.6f}, not to 1; decode again")
+    if probs.get(hypothesis, 0.0) < probs[best]:
+        raise InputError(f"the most probable label of '{key}' is {best}, its hypothesis is '{hypothesis}'")
+
+
+def _score_task(task: SpeechTask, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Scores:
+    if task.answer == "text":
+        return text_scores(references, hypotheses)
+    return label_scores(references, hypotheses, list(task.labels))
+
+
+def _score_utterances(
+    task: SpeechTask, kind: str, references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    errors = text_errors(references, hypotheses) if task.answer == "text" else {}
+    for key in sorted(references):
+        entry = {"id": key, "task": task.name, "kind": kind}
+        if key in errors:
+            yield {**entry, "errors": errors[key][0], "words": errors[key][1]}
+        else:
+            yield {**entry, "label": references[key], "correct": hypotheses[key] == references[key]}
+
+
+@contextmanager
+def _located(where: str | Path) -> Iterator[None]:
+    """Prefix the message of an :class:`InputError` of the block with a file or line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

@@ -1,0 +1,206 @@
+"""Decoding of a test set: tables, prompts, batches by length, gate traces, and the files of the decode folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.experiment import RUN, DecodeDir, format_run
+from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.resuming import process_resumably
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
+from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_table
+from harmonifuse_espnet.inference.gate_trace import GateTrace, trace_gate
+
+if TYPE_CHECKING:
+    from harmonifuse_espnet.data.tasks import Tasks
+    from harmonifuse_espnet.inference.speech2text import Speech2Text
+
+PARTIAL = "answers.partial.jsonl"
+PROMPTS = ("trained", "held_out")
+FEATS_TYPES = {"raw": "wav.scp", "fbank": "feats.scp", "ssl": "feats.scp"}  # contents of a dump folder -> its table
+
+
+@dataclass(frozen=True)
+class DecodeData:
+    """Tables of a dump folder to decode; all have the same utterance ids.
+
+    Attributes:
+        speech: Location of the audio, or of the features.
+        num_samples: Length in samples.
+        tasks: Name of the task.
+        feats_type: ``raw``, ``fbank`` or ``ssl``.
+    """
+
+    speech: Mapping[str, str]
+    num_samples: Mapping[str, int]
+    tasks: Mapping[str, str]
+    feats_type: str
+
+    @property
+    def by_length(self) -> list[str]:
+        """Utterance ids, the longest first."""
+        return sorted(self.speech, key=lambda key: (-self.num_samples[key], key))
+
+    def load(self, key: str) -> np.ndarray:
+        """Read the speech of an utterance: samples (N,) or features (T, features)."""
+        if self.feats_type == "raw":
+            return read_audio(self.speech[key], SAMPLE_RATE)[0]
+        import kaldiio
+
+        return kaldiio.load_mat(self.speech[key])
+
+
+def read_decode_data(data_dir: Path, feats_type: str) -> DecodeData:
+    """Read the tables of a dump folder of stage 2, or of a feature folder of stage 3.
+
+    Raises:
+        FileNotFoundError: if a table is missing.
+        InputError: if an utterance is missing from a table.
+    """
+    tables = {name: read_table(data_dir / name) for name in (FEATS_TYPES[feats_type], "utt2num_samples", "utt2task")}
+    check_same_ids(data_dir, tables)
+    speech, lengths, tasks = tables.values()
+    return DecodeData(speech, {key: int(length) for key, length in lengths.items()}, tasks, feats_type)
+
+
+def choose_prompts(prompts: str, utt2task: Mapping[str, str], tasks: Tasks, train_config: str) -> dict[str, str]:
+    """Return the prompt of each utterance; {} for ``trained``: the first prompt of the task.
+
+    With ``held_out``, the sorted utterances of a task have its held-out prompts in rotation.
+
+    Args:
+        prompts: ``trained`` or ``held_out``.
+        utt2task: Utterance id -> name of the task.
+        tasks: Table of tasks of the model.
+        train_config: Its configuration, for error messages.
+
+    Raises:
+        InputError: if ``prompts`` has another value, or a task has no held-out prompts.
+    """
+    if prompts not in PROMPTS:
+        raise InputError(f"--prompts is '{prompts}', but must be one of: {', '.join(PROMPTS)}")
+    if prompts == "trained":
+        return {}
+    for name in sorted(set(utt2task.values())):
+        if name not in tasks or not tasks[name].held_out_prompts:
+            raise InputError(
+                f"{train_config}: task '{name}' has no held_out_prompts, which --prompts held_out needs; add prompts "
+                "that training has not used, there and in conf/tasks.yaml"
+            )
+    rotation = {name: cycle(task.held_out_prompts) for name, task in tasks.items()}
+    return {key: next(rotation[utt2task[key]]) for key in sorted(utt2task)}
+
+
+def decode(
+    model: Speech2Text,
+    data: DecodeData,
+    out_dir: Path,
+    prompts: Mapping[str, str],
+    batch_size: int,
+    identity: Mapping[str, Any],
+) -> dict[str, float]:
+    """Decode a test set and write its decode folder. The work is resumable: an interrupted call keeps its batches.
+
+    Args:
+        model: Trained model.
+        data: Tables of the test set.
+        out_dir: Decode folder.
+        prompts: Prompts that are not the first of the task, by utterance id.
+        batch_size: Utterances in a batch; the results do not depend on it.
+        identity: Model file, data and options, recorded as ``decoded_with``. Results of an interrupted call with
+            another identity are dropped.
+
+    Returns:
+        ``audio_seconds``, ``seconds`` of the model, and ``rtf``, the real-time factor: seconds over audio seconds.
+
+    Raises:
+        AccessError: if the folder cannot be written.
+    """
+
+    def answer(batch: Sequence[str]) -> list[dict[str, Any]]:
+        examples = [(key, model.example(key, data.load(key), data.tasks[key], prompts.get(key))) for key in batch]
+        return _answer(model, examples)
+
+    done = process_resumably(out_dir / PARTIAL, identity, data.by_length, batch_size, answer)
+    answers = {key: done[key] for key in data.speech}
+    gates = _trace_gates(model, data, prompts, answers)
+    speed = _speed(answers, data.num_samples)
+    run = {"decoded_with": dict(identity), **_describe(model, data), **speed}
+    write_files(out_dir, _contents(DecodeDir(out_dir), answers, gates, run))
+    (out_dir / PARTIAL).unlink()
+    return speed
+
+
+def _answer(model: Speech2Text, examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> list[dict[str, Any]]:
+    """Return the answers for a batch of examples; ``seconds`` is the time of the model divided by the batch size."""
+    from harmonifuse_espnet.data.batch import collate
+
+    _, keywords = collate(examples)
+    start = time.perf_counter()
+    answers = model.answer_batch(**keywords)
+    seconds = (time.perf_counter() - start) / len(examples)
+    return [{**asdict(answer), "seconds": seconds} for answer in answers]
+
+
+def _trace_gates(
+    model: Speech2Text, data: DecodeData, prompts: Mapping[str, str], answers: Mapping[str, Mapping[str, Any]]
+) -> list[GateTrace]:
+    """Record the gate in the utterance of median length of each task; [] for a model without a gate."""
+    by_task: dict[str, list[str]] = {}
+    for key in data.by_length:
+        by_task.setdefault(data.tasks[key], []).append(key)
+    median = {task: keys[len(keys) // 2] for task, keys in sorted(by_task.items())}
+    traces = [
+        trace_gate(model, key, task, data.load(key), data.feats_type, _one_line(answers[key]["text"]), prompts.get(key))
+        for task, key in median.items()
+    ]
+    return [trace for trace in traces if trace is not None]
+
+
+def _speed(answers: Mapping[str, Mapping[str, Any]], num_samples: Mapping[str, int]) -> dict[str, float]:
+    audio = sum(num_samples[key] for key in answers) / SAMPLE_RATE
+    seconds = sum(answer["seconds"] for answer in answers.values())
+    return {"audio_seconds": round(audio, 2), "seconds": round(seconds, 2), "rtf": round(seconds / audio, 4)}
+
+
+def _describe(model: Speech2Text, data: DecodeData) -> dict[str, Any]:
+    """Return the parameter counts, and the layer weights of each task by prompt."""
+    from harmonifuse_espnet.inference.inspection import layer_weights_by_prompt, parameter_counts
+
+    tasks = sorted(set(data.tasks.values()))
+    return {**parameter_counts(model.model), "tasks": {task: layer_weights_by_prompt(model, task) for task in tasks}}
+
+
+def _contents(
+    folder: DecodeDir,
+    answers: Mapping[str, Mapping[str, Any]],
+    gates: Sequence[GateTrace],
+    run: Mapping[str, Any],
+) -> dict[str, str]:
+    """Return the files of the decode folder, by name, ``text`` last; those without content are left out."""
+    ctc = {key: answer["ctc_text"] for key, answer in answers.items() if answer["ctc_text"] is not None}
+    probs = {key: answer["label_probs"] for key, answer in answers.items() if answer["label_probs"]}
+    contents = {RUN: format_run(run)}
+    if ctc:
+        contents[folder.ctc_text.name] = format_table((key, _one_line(text)) for key, text in ctc.items())
+    if probs:
+        rows = (json.dumps({"id": key, "probs": row}) + "\n" for key, row in probs.items())
+        contents[folder.label_probs.name] = "".join(rows)
+    if gates:
+        contents[folder.gates.name] = json.dumps([asdict(gate) for gate in gates]) + "\n"
+    text = format_table((key, _one_line(answer["text"])) for key, answer in answers.items())
+    return {**contents, folder.text.name: text}
+
+
+def _one_line(text: str) -> str:
+    """Replace line breaks and repeated spaces by one space: a table has one line for each utterance."""
+    return " ".join(text.split())

@@ -1,0 +1,158 @@
+"""Builds the parts of a training from its options: the network, the tokenizers, the iterator."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.tasks.abs_task import IteratorOptions
+
+from harmonifuse_espnet.common.compatibility import check_format_version, rename_options
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.iterator import TaskIterFactory
+from harmonifuse_espnet.data.stats import stats_path
+from harmonifuse_espnet.data.task_batches import build_task_batches
+from harmonifuse_espnet.data.tasks import Tasks, build_tasks
+from harmonifuse_espnet.data.tokenizer import Tokenizer, load_tokenizer
+from harmonifuse_espnet.model.ctc import CTCHead
+from harmonifuse_espnet.model.fusion import LAST_BIAS, LastLayerFusion, LayerFusion
+from harmonifuse_espnet.model.gate import Projection
+from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
+from harmonifuse_espnet.model.language_model import LanguageModel
+from harmonifuse_espnet.model.layer_weights import LastWeights
+from harmonifuse_espnet.train.registry import (
+    checked,
+    component_gate_choices,
+    connector_choices,
+    construct,
+    decoder_choices,
+    frontend_choices,
+    fusion_choices,
+    label_output_choices,
+    layer_weights_choices,
+)
+
+
+def build_tokenizer(args: argparse.Namespace) -> Tokenizer:
+    """Load the language model's tokenizer; configs older than ``--chat_template`` do not have that option."""
+    return load_tokenizer(args.tokenizer, getattr(args, "chat_template", False))
+
+
+def build_ctc_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
+    """Load the CTC head's tokenizer; None if it is the language model's."""
+    return load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None
+
+
+def build_network(args: argparse.Namespace) -> HarmoniFuseModel:
+    """Build the network, with the weights that a name or folder restores; the others are initialised at random.
+
+    Raises:
+        InputError: if parts do not fit each other; the message names the option.
+    """
+    check_format_version(getattr(args, "format_version", 1), "config.yaml")
+    tasks, tokenizer = build_tasks(args.tasks), build_tokenizer(args)
+    model_conf = rename_options("model_conf", args.model_conf)
+    if model_conf.get("speech_first") and tokenizer.preamble_ids:
+        raise InputError(
+            "--chat_template true puts the prompt before the speech, model_conf has speech_first: true; "
+            "leave out one of them"
+        )
+    frontend = _build_frontend(args)
+    decoder = construct(decoder_choices, args, vocab_size=tokenizer.vocab_size)
+    width, count = decoder.hidden_size, len(tasks)
+    layer_weights = construct(layer_weights_choices, args, frontend.num_layers, count, width)
+    gate = construct(
+        component_gate_choices, args, frontend.hidden_size, args.gate_size, width, count, otherwise=Projection
+    )
+    connector = construct(connector_choices, args, args.gate_size, width)
+    fusion = _build_fusion(args, decoder, count)
+    num_labels = [len(task.labels) if task.answer == "label" else 0 for task in tasks.values()]
+    return checked("model_conf", HarmoniFuseModel, model_conf)(
+        tasks=list(tasks.values()),
+        frontend=frontend,
+        layer_weights=layer_weights,
+        gate=gate,
+        connector=connector,
+        label_output=construct(label_output_choices, args, num_labels, width),
+        ctc=_build_ctc(args, tasks, tokenizer, width),
+        decoder=decoder,
+        fusion=fusion,
+        preamble_ids=tokenizer.preamble_ids,
+        opening_ids=tokenizer.opening_ids,
+        **model_conf,
+    )
+
+
+def _build_frontend(args: argparse.Namespace) -> Any:
+    if args.feats_stats is None:
+        return construct(frontend_choices, args)
+    if args.frontend != "logmel":
+        raise InputError(
+            f"--feats_stats {args.feats_stats} is for the frontend logmel, but the frontend is {args.frontend}; "
+            "leave it out (of run.sh: --feats_normalize none)"
+        )
+    return construct(frontend_choices, args, feats_stats=stats_path(args.feats_stats))
+
+
+def _build_fusion(args: argparse.Namespace, decoder: LanguageModel, num_tasks: int) -> LayerFusion:
+    sizes = decoder.num_layers, num_tasks, decoder.hidden_size
+    weights = construct(fusion_choices, args, *sizes, defaults={"last_bias": LAST_BIAS})
+    return LastLayerFusion(weights) if isinstance(weights, LastWeights) else LayerFusion(weights, decoder.final_norm)
+
+
+def _build_ctc(args: argparse.Namespace, tasks: Tasks, tokenizer: Tokenizer, width: int) -> CTCHead | None:
+    if not args.ctc or all(task.answer != "text" for task in tasks.values()):
+        return None
+    vocab_size = (build_ctc_tokenizer(args) or tokenizer).vocab_size
+    return checked("ctc_conf", CTCHead, args.ctc_conf)(width, vocab_size, **args.ctc_conf)
+
+
+def build_task_iter_factory(args: argparse.Namespace, options: IteratorOptions, dataset: Any) -> AbsIterFactory:
+    """Build the iterator of a data set: its tasks' batches, and the order in which training takes them.
+
+    Args:
+        args: Of the training.
+        options: ESPnet's, for the training or the validation set.
+        dataset: ESPnet's, of preprocessed utterances.
+    """
+    world_size = torch.distributed.get_world_size() if options.distributed else 1
+    paths = {name: path for path, name, _ in options.data_path_and_name_and_type}
+    sampler = {
+        "type": options.batch_type,
+        "batch_size": options.batch_size,
+        "batch_bins": options.batch_bins,
+        "fold_lengths": args.fold_length,
+        "sort_in_batch": args.sort_in_batch,
+        "sort_batch": args.sort_batch,
+        "drop_last": args.drop_last_iter,
+        "min_batch_size": max(world_size, args.min_batch_size),
+    }
+    streams = build_task_batches(
+        read_table(paths["task"]),
+        options.shape_files,
+        sampler,
+        args.task_batches,
+        args.seed,
+        tasks=build_tasks(args.tasks),
+        text_file=paths["text"],
+    )
+    return TaskIterFactory(
+        streams,
+        pattern=args.task_pattern,
+        order=args.task_order,
+        steps=options.num_iters_per_epoch,
+        loader={
+            "dataset": dataset,
+            "seed": args.seed,
+            "num_workers": args.num_workers,
+            "collate_fn": options.collate_fn,
+            "pin_memory": args.ngpu > 0,
+        },
+        shuffle=options.train,
+        accum_grad=args.accum_grad if options.train else 1,
+        rank=torch.distributed.get_rank() if options.distributed else 0,
+        world_size=world_size,
+    )

@@ -1,0 +1,92 @@
+"""Experiment folders: paths, and one record per folder, also of folders written by earlier versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harmonifuse_espnet.common.experiment import DecodeDir, Experiment, read_run, update_run
+
+
+def test_entries_are_added_and_replaced_and_the_others_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "exp"
+    assert read_run(folder) == {}
+    update_run(folder, jobs=1, train_args="--seed 1")
+    update_run(folder, jobs=2, audio_seconds=3.5)
+    assert read_run(folder) == {"jobs": 2, "train_args": "--seed 1", "audio_seconds": 3.5}
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_a_failed_write_leaves_the_record_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update_run(tmp_path, jobs=1)
+    before = (tmp_path / "run.json").read_bytes()
+
+    def disk_full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", disk_full)
+        with pytest.raises(OSError, match="cannot write here .No space left on device"):
+            update_run(tmp_path, jobs=2)
+    assert (tmp_path / "run.json").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [('{"jobs"', r"run.json: not JSON \("), ("[1]", r"expected a JSON mapping, got \[1\]")]
+)
+def test_a_broken_record_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_run(tmp_path)
+
+
+def test_an_experiment_of_version_0_1_has_the_same_record(tmp_path: Path) -> None:
+    """Its cost and its configurations were in two files."""
+    train = {"config": {"max_epoch": 2}, "train_args": "--seed 1"}
+    decode = {"valid.acc.ave/test_asr": {"beam_size": 1}}
+    (tmp_path / "cost.json").write_text(json.dumps({"memory": 3000, "jobs": 2, "audio_seconds": 540.0}))
+    (tmp_path / "made_with.json").write_text(json.dumps({"train": train, **decode}))
+    old = {"peak_memory_bytes": 3000, "jobs": 2, "audio_seconds": 540.0, **train, "decode_configs": decode}
+    assert read_run(tmp_path) == old
+    update_run(tmp_path, jobs=1)
+    assert json.loads((tmp_path / "run.json").read_text()) == {**old, "jobs": 1}
+
+
+def test_a_decode_folder_of_version_0_1_has_the_same_record(tmp_path: Path) -> None:
+    """Its layer weights and its speed were in two files."""
+    selection = {"parameters": 10, "trained_parameters": 7, "tasks": {"asr": {"layer_weights": [1.0]}}}
+    speed = {"audio_seconds": 50.0, "seconds": 10.0, "rtf": 0.2}
+    (tmp_path / "selection.json").write_text(json.dumps(selection))
+    (tmp_path / "speed.json").write_text(json.dumps(speed))
+    assert read_run(tmp_path) == {**selection, **speed}
+    update_run(tmp_path)
+    (tmp_path / "speed.json").write_text("{}")
+    assert read_run(tmp_path) == {**selection, **speed}  # run.json is the only source now
+
+
+def test_an_ablation_of_version_0_1_was_prepared_for_unknown_test_sets(tmp_path: Path) -> None:
+    (tmp_path / "prepared").touch()
+    assert read_run(tmp_path) == {"prepared_test_sets": None}
+
+
+def test_decoded_and_scored_test_sets_are_sorted(tmp_path: Path) -> None:
+    for name in ("decode_b/test", "decode_a/test", "decode_a/dev", "stats/test"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "decode_a" / "log").touch()
+    DecodeDir(tmp_path / "decode_b" / "test").scores.touch()
+    experiment = Experiment(tmp_path)
+    assert [(one.tag, one.test_set) for one in experiment.decoded()] == [("a", "dev"), ("a", "test"), ("b", "test")]
+    assert [one.name for one in experiment.scored()] == ["decode_b/test"]
+    assert experiment.decode_dir("b", "test") == next(experiment.scored())
+
+
+def test_pretraining_is_each_experiment_in_init_param_that_exists(tmp_path: Path) -> None:
+    assert Experiment(tmp_path).pretraining() == [] and Experiment(tmp_path).read_config() == {}
+    encoder = Experiment(tmp_path / "encoder")
+    encoder.dir.mkdir()
+    encoder.checkpoint.touch()
+    starts = [f"{encoder.dir}/valid.acc.ave.pth:{part}:{part}" for part in ("frontend", "ctc")]
+    Experiment(tmp_path).config.write_text(json.dumps({"init_param": [*starts, "elsewhere/model.pth"]}))
+    assert Experiment(tmp_path).pretraining() == [encoder]

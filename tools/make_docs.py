@@ -1,0 +1,86 @@
+"""Write the generated parts of the documentation: marked sections of docs/*.md, and the README's badges.
+
+A section is what stands between ``<!-- generated: NAME -->`` and ``<!-- end of generated text -->``. ``--check`` writes
+nothing and fails if a file is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from reference.badges import badges
+from reference.classes import CLASSES, choices_section, class_section
+from reference.markdown import fill_sections
+from reference.modules import modules_section
+from reference.options import commands_section, decoding_section, run_section, training_section
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SECTIONS = {
+    "run options": run_section,
+    "training options": training_section,
+    "decoding options": decoding_section,
+    "commands": commands_section,
+    "modules": modules_section,
+}
+
+
+def generate(name: str) -> str:
+    """Return a section: one of ``SECTIONS``, ``choices OPTION`` or ``arguments OPTION``.
+
+    Raises:
+        ValueError: if there is no such section.
+    """
+    kind, _, option = name.partition(" ")
+    if name in SECTIONS:
+        return SECTIONS[name]()
+    if kind == "choices":
+        return choices_section(option)
+    if kind == "arguments" and option in CLASSES:
+        return class_section(option)
+    known = [*SECTIONS, "choices OPTION", *(f"arguments {option}" for option in CLASSES)]
+    raise ValueError(f"no generated section is called '{name}'; known are {', '.join(known)}")
+
+
+def outdated(docs: Path) -> dict[Path, str]:
+    """Return the files whose generated parts differ from what they should be, with that content.
+
+    Raises:
+        ValueError: if a marker has no partner or an unknown name; the message names the file.
+    """
+    wanted = {docs / "images" / name: content for name, content in badges().items()}
+    for path in sorted(docs.rglob("*.md")):
+        try:
+            wanted[path] = fill_sections(path.read_text(encoding="utf-8"), generate)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return {
+        path: content
+        for path, content in wanted.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != content
+    }
+
+
+def main(cmd: Sequence[str] | None = None) -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the documentation (default: docs/)")
+    args = parser.parse_args(cmd)
+    try:
+        changed = outdated(args.docs)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if args.check and changed:
+        names = ", ".join(str(path.relative_to(args.docs)) for path in changed)
+        sys.exit(f"error: {args.docs}: out of date: {names}; write them: python tools/make_docs.py")
+    for path, content in changed.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Reference tables of the documentation, generated from parsers, classes and docstrings."""
