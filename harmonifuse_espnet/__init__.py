@@ -1,18 +1,18 @@
-"""HarmoniFuse (arXiv 2509.18570): one speech language model for speech recognition, emotion recognition and more.
+"""HarmoniFuse (arXiv 2509.18570): one speech LLM for ASR, speech emotion recognition (SER) and further tasks.
 
-The package is read in the order of the pipeline; imports go downwards only:
+Subpackages, in the order of the pipeline. Each imports only from those above it:
 
     common      errors, command line, configurations, files, progress, resuming, masks, experiment folders
     data        from a data folder to a batch
-    corpora     one reader a corpus: a release becomes data folders
+    corpora     one reader per corpus, which returns the utterances of each set
     model       the network
-    train       ESPnet's trainer, extended
-    inference   a trained model at work
+    train       ESPnet's trainer for this model; estimates of memory and time
+    inference   decoding, forced alignment and packing of a trained model
     evaluation  scores, RESULTS.md, figures
-    ablation    variants and seeds compared
-    bin         one command a stage
+    ablation    comparison of model variants over several seeds
+    bin         one command per stage
 
-Shape letters, the same in every docstring:
+Letters for tensor shapes:
     B batch, N samples, T encoder frames, D encoder width, L encoder layers, C width after the gate,
     S spliced positions (prompt, speech and target), P prompt tokens, U target tokens,
     V language model width, M language model layers, K labels, W vocabulary size.
@@ -31,7 +31,7 @@ __version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import :class:`Speech2Text`, and PyTorch with it, only when it is used."""
+    """Import :class:`Speech2Text` lazily, because it imports PyTorch."""
     if name != "Speech2Text":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,1 +1,1 @@
-"""Shared by all rooms: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""
+"""Shared by all subpackages: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""

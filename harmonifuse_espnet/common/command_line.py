@@ -1,4 +1,4 @@
-"""The commands' parser, and the options that several commands have."""
+"""Argument parser of the commands, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BOOLEAN = "true|false"
 
 
 def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of ``bin/<name>.py``; ``description`` is the module's docstring, shown as it is written."""
+    """Return the parser of ``bin/<name>.py``; ``description``, the module's docstring, keeps its line breaks."""
     return argparse.ArgumentParser(
         prog=f"python -m harmonifuse_espnet.bin.{name}",
         description=description,

@@ -1,4 +1,4 @@
-"""Checkpoints and configurations of earlier versions.
+"""Loading of checkpoints and configurations that earlier versions wrote.
 
 The format version is written into config.yaml (``--format_version``) and into packed models:
 
@@ -27,7 +27,7 @@ RENAMED_OPTIONS = {  # option -> old key -> new key
 
 
 def check_format_version(version: int, where: str) -> None:
-    """Refuse a file that a later version wrote.
+    """Raise an error for a file of a later version.
 
     Raises:
         InputError: if ``version`` is later than this package's; ``where`` names the file.
@@ -54,7 +54,7 @@ def upgrade_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_options(option: str, conf: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename old keys in an option's mapping to their current names, with a warning; 0.3 will refuse old names.
+    """Rename old keys in an option's mapping to their current names, with a warning; version 0.3 will only accept the current names.
 
     Raises:
         InputError: if both names are given.
@@ -68,7 +68,7 @@ def rename_options(option: str, conf: Mapping[str, Any]) -> dict[str, Any]:
         new = RENAMED_OPTIONS.get(option, {}).get(name, name)
         if new != name:
             if new in conf:
-                raise InputError(f"{option} has {new} and {name}, its name before 0.2; leave out {name}")
-            logging.warning(f"{option}: {name} is now called {new}; the old name will be refused from 0.3 on")
+                raise InputError(f"{option} has both {new} and its old name {name}; remove {name}")
+            logging.warning(f"{option}: {name} is now called {new}; version 0.3 will not accept the old name")
         renamed[new] = value
     return renamed

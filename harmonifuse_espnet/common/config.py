@@ -14,10 +14,10 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a YAML configuration and merge it onto its ``base``, which may have a base itself.
+    """Read a YAML configuration and override the values of its ``base`` with it; bases can be nested.
 
-    Mappings are merged, all other values are replaced. ``base`` is relative to ``path`` as given: if the folder is a
-    symbolic link, the base is looked up beside the link, not beside its target.
+    Mappings are merged, all other values are replaced. ``base`` is relative to the folder of
+    ``path``; symbolic links are not resolved.
 
     Raises:
         MissingFileError: if the file or a base does not exist.
@@ -44,12 +44,11 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
     """Parse options whose ``--config`` may have a ``base``, which ESPnet's own parser does not support.
 
     As in ESPnet, the configuration's values become the parser's defaults: options on the command line override them,
-    and every key must be an option. ESPnet's ``--print_config`` parses the command line a second time by itself and
-    refuses ``base``.
+    and every key must be an option. ESPnet's ``--print_config`` does not support ``base``.
 
     Raises:
         MissingFileError: if the configuration or a base does not exist.
-        InputError: if it cannot be read, or has a key that is not an option.
+        InputError: if a file cannot be read, or has a key that is not an option.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
@@ -58,7 +57,7 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
         config = read_config(found.config)
         unknown = sorted(set(config) - {action.dest for action in parser._actions})
         if unknown:
-            raise InputError(f"{found.config}: no such options: {', '.join(unknown)}; --help lists the known ones")
+            raise InputError(f"{found.config}: unknown options: {', '.join(unknown)}; --help lists all options")
         parser.set_defaults(**config)
     args = parser.parse_args(rest)
     args.config = found.config
@@ -66,7 +65,7 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
 
 
 def _read(path: str, read_for: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``path``; ``read_for`` are the configurations whose base it is, the outermost first."""
+    """Read ``path``, the base of the last of ``read_for``; each of them is the base of the one before."""
     if path in read_for:
         raise InputError(f"{path}: circular base: {' -> '.join([*read_for, path])}; remove one of these 'base' lines")
     config = _load_mapping(path, read_for)

@@ -1,11 +1,11 @@
-"""The folder of an experiment: its paths, and the record of each stage in ``run.json``.
+"""Experiment folders: their files, and the records of training and decoding in ``run.json``.
 
 An experiment folder holds::
 
     config.yaml, checkpoint.pth, train.log, tensorboard/, images/, model.zip
-    run.json                          what training used and cost; written by an ablation
+    run.json                          training: configuration, memory, compute (ablations only)
     decode_<tag>/<test_set>/          text, ctc_text, label_probs.jsonl, gate.json, score.json, utterances.jsonl
-    decode_<tag>/<test_set>/run.json  what decoding used and took
+    decode_<tag>/<test_set>/run.json  decoding: options, parameter counts, layer weights, speed
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ class DecodeDir:
 
     @property
     def ctc_text(self) -> Path:
-        """Greedy CTC transcripts; missing for a model without a CTC head."""
+        """Greedy CTC transcripts, if the model has a CTC head."""
         return self.dir / "ctc_text"
 
     @property
     def label_probs(self) -> Path:
-        """Probability of every label; missing without a task with labels."""
+        """Probability of every label, if there is a task with labels."""
         return self.dir / "label_probs.jsonl"
 
     @property
     def gates(self) -> Path:
-        """Component gate in one utterance of each task; missing for a model without a gate."""
+        """Values of the component gate for one utterance per task, if the model has a gate."""
         return self.dir / "gate.json"
 
     @property
@@ -96,7 +96,7 @@ class Experiment:
 
     @property
     def config(self) -> Path:
-        """Options of the training."""
+        """Training configuration."""
         return self.dir / "config.yaml"
 
     @property
@@ -137,26 +137,26 @@ class Experiment:
         yield from (folder for folder in self.decoded() if folder.scores.is_file())
 
     def read_config(self) -> dict[str, Any]:
-        """Read the options of the training; return {} if ``config.yaml`` does not exist."""
+        """Read the training configuration; return {} if ``config.yaml`` does not exist."""
         if not self.config.is_file():
             return {}
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         return yaml.load(self.config.read_text(encoding="utf-8"), loader) or {}
 
     def pretraining(self) -> list[Experiment]:
-        """Return the experiments whose weights this one started from: those in ``init_param`` that exist."""
+        """Return the existing experiments in ``init_param``, from which this one was initialised."""
         folders = {Path(entry.partition(":")[0]).parent: None for entry in self.read_config().get("init_param") or []}
         return [one for one in map(Experiment, folders) if one.checkpoint.is_file()]
 
     def epochs(self) -> list[dict[str, dict[str, Any]]]:
-        """Return ESPnet's statistics of each epoch: ``train``, ``valid`` -> ``time``, ``total_count`` and means."""
+        """Return ESPnet's statistics of each epoch: ``time``, ``total_count`` and means for ``train`` and ``valid``."""
         import torch
 
         stats = torch.load(self.checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
         return [stats[number] for number in sorted(stats)]
 
     def training_time(self) -> tuple[float, int]:
-        """Return the seconds of all epochs, validation included and interruptions not, and the number of steps."""
+        """Return the training time in seconds, with validation but without interruptions, and the number of steps."""
         epochs = self.epochs()
         seconds = sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
         return seconds, max(epoch["train"]["total_count"] for epoch in epochs)
@@ -165,7 +165,7 @@ class Experiment:
 def read_run(folder: Path) -> Record:
     """Read the record of a folder; return {} if it has no record.
 
-    Folders written before 0.2.0 have several files instead of ``run.json``; these are read and translated.
+    Folders written before 0.2.0 have several files instead of ``run.json``, which are converted.
 
     Raises:
         InputError: if the file is not a JSON mapping.
@@ -194,9 +194,9 @@ def _read_mapping(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); run the stage that writes it again") from error
+        raise InputError(f"{path}: not JSON ({error}); rerun the stage that writes it") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON mapping, got {content!r}; run the stage that writes it again")
+        raise InputError(f"{path}: expected a JSON mapping, got {content!r}; rerun the stage that writes it")
     return content
 
 
@@ -211,7 +211,7 @@ def _read_made_with(path: Path) -> Record:
 
 
 def _read_prepared(path: Path) -> Record:
-    return {"prepared_test_sets": None}  # not recorded then
+    return {"prepared_test_sets": None}  # not recorded before 0.2.0
 
 
 OLD_RECORDS: dict[str, Callable[[Path], Record]] = {

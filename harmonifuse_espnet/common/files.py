@@ -1,4 +1,4 @@
-"""Writing files: a file is complete or absent, and a full disk or read-only folder gives one clear message."""
+"""Atomic writing of files, with a clear error message for a full disk or a read-only folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harmonifuse_espnet.common.errors import AccessError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn an ``OSError`` of the block (disk full, read-only, no permission) into one that names folder and remedy.
+    """Convert an ``OSError`` of the ``with`` block (disk full, no permission) to an error that names the folder.
 
     Raises:
         AccessError: for any ``OSError`` of the block.
@@ -21,7 +21,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise AccessError(
-            f"{folder}: cannot write here ({error.strerror or error}); free space or choose another folder, "
+            f"{folder}: cannot write to this folder ({error.strerror or error}); free space or choose another one, "
             "then run the command again; completed work is kept"
         ) from error
 
@@ -29,8 +29,8 @@ def writing(folder: Path) -> Iterator[None]:
 def write_files(folder: str | Path, contents: Mapping[str, str | bytes]) -> None:
     """Write files (name -> content) into a folder, which is created if it is missing.
 
-    All files are first written under temporary names and then renamed in the given order: a full disk leaves the
-    folder unchanged, and once the last file exists, all do.
+    All files are first written under temporary names and then renamed in the given order. A full disk leaves the
+    folder unchanged; if the last file exists, all of them exist.
 
     Raises:
         AccessError: if the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Resumable work on utterances: the result of each batch is written to a file as soon as it is known."""
+"""Resumable processing of utterances: the results of each batch are appended to a file."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def process_resumably(
     """Process utterances in batches, and skip those that an interrupted call has finished.
 
     Args:
-        path: File of the results so far: a JSON mapping a line, ``identity`` first. The caller removes it at the end.
-        identity: All settings that determine the results. If the file has another identity, it is rewritten.
+        path: JSON Lines file of the results so far, ``settings`` first. The caller removes it after the last batch.
+        settings: Everything that determines the results. If the file has other settings, it is rewritten.
         ids: Utterance ids.
         batch_size: Utterances in a batch.
-        process: Function of the ids of a batch that returns the result of each utterance, which must fit into JSON.
+        process: Function that returns a JSON-serialisable result for each utterance id of a batch.
 
     Returns:
         Results by utterance id.
@@ -51,7 +51,7 @@ def file_identity(path: str | Path) -> dict[str, Any]:
 
 
 def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, Entry]:
-    """Return the results of an interrupted call with the same identity; write the file without incomplete lines."""
+    """Return the results of an interrupted call with the same settings, and remove incomplete lines from the file."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     complete = [json.loads(line) for line in lines if line.endswith("\n")]
     kept = complete[1:] if complete and complete[0] == identity else []

@@ -17,6 +17,7 @@ from harmonifuse_espnet.bin.train import main
 from harmonifuse_espnet.data.batch import SpeechBatch
 from harmonifuse_espnet.inference.speech2text import Speech2Text
 from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
+from harmonifuse_espnet.train.task import HarmoniFuseTask
 
 # All random draws: dropout, wordings, speeds, and the shuffled batches of each epoch.
 RANDOM = {
@@ -170,3 +171,18 @@ def test_an_unknown_label_is_reported_with_its_utterance(
     with pytest.raises(SystemExit, match="1"):
         main(command)
     assert "error: train_ser_1: unknown label 'fear' for task 'ser'" in capsys.readouterr().err
+
+
+def test_an_error_from_inside_pytorch_keeps_its_traceback(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: HarmoniFuseModel, batch: SpeechBatch, **unused: Any) -> Any:
+        raise ValueError("from inside PyTorch")
+
+    monkeypatch.setattr(HarmoniFuseModel, "forward", forward)
+    with pytest.raises(ValueError, match="from inside PyTorch"):
+        recipe.train("broken")
+
+
+def test_several_gpus_in_one_process_are_refused(recipe: Recipe) -> None:
+    args = HarmoniFuseTask.get_parser().parse_args([*recipe.train_command("gpus"), "--ngpu", "2"])
+    with pytest.raises(ValueError, match="--ngpu 2 in one process is not supported; add --multiprocessing_distributed"):
+        HarmoniFuseTask.main_worker(args)

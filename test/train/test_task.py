@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import re
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_a_config_of_a_later_format_version_is_refused(recipe: Recipe) -> None:
     with pytest.raises(ValueError, match=message):
         build(recipe, format_version=later)
     assert parse(recipe).format_version == FORMAT_VERSION
+
+
+def test_building_a_model_does_not_change_the_options(recipe: Recipe) -> None:
+    args = parse(recipe)
+    before = copy.deepcopy(vars(args))
+    HarmoniFuseTask.build_model(args)
+    assert vars(args) == before
 
 
 def test_a_config_without_a_new_option_gets_its_default(recipe: Recipe) -> None:
