@@ -1,4 +1,4 @@
-"""Package data of harmonifuse_espnet; the only list of its requirements, which tools/check_install.py reads back."""
+"""Package metadata and requirements of harmonifuse_espnet; tools/check_install.py reads the lists of requirements."""
 
 import re
 from pathlib import Path

@@ -3,7 +3,7 @@
 Subpackages, in the order of the pipeline. Each imports only from those above it:
 
     common      errors, command line, configurations, files, progress, resuming, masks, experiment folders
-    data        from a data folder to a batch
+    data        audio, features, tokenizer, tasks, augmentation, task schedule, batches
     corpora     one reader per corpus, which returns the utterances of each set
     model       the network
     train       ESPnet's trainer for this model; estimates of memory and time

@@ -1,4 +1,4 @@
-"""Benchmarks of harmonifuse_espnet, each compared with the usual implementation in the same run."""
+"""Benchmarks of harmonifuse_espnet. Each one also times the usual implementation, in the same run."""
 
 from __future__ import annotations
 

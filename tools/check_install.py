@@ -1,4 +1,4 @@
-"""Print the installed versions, one a line; exit with an error if a requirement is missing or out of range.
+"""Print the installed versions, one per line; exit with an error if a requirement is missing or out of range.
 
 The requirements are read from setup.py.
 """
@@ -50,20 +50,20 @@ def gpu() -> str:
 
 
 def main() -> None:
-    """Print the report; exit with status 1 and the command to install what is missing."""
+    """Print the report; if a requirement is not met, exit with status 1 and the command that installs it."""
     lines = [(sys.version_info >= (3, 10), f"{'Python':<18} {platform.python_version()} ({sys.executable})")]
     try:
         lines += [check(text) for text in requirements(TOOLS.parent / "setup.py")]
     except ImportError:
         lines.append((False, f"{'packaging':<18} MISSING"))
     lines.append((True, f"{'GPU':<18} {gpu()}"))
-    ffmpeg = shutil.which("ffmpeg") or "none: audio is read by libsndfile alone (WAV, FLAC, OGG, MP3, SPHERE)"
+    ffmpeg = shutil.which("ffmpeg") or "none: convert audio that is not WAV, FLAC, OGG, MP3 or SPHERE by other means"
     lines.append((True, f"{'ffmpeg':<18} {ffmpeg}"))
     print("\n".join(line for _, line in lines))
     wrong = [line.split()[0] for good, line in lines if not good]
     if wrong:
         remedy = f'"{sys.executable}" -m pip install -c "{TOOLS}/constraints.txt" -e "{TOOLS.parent}[dev,demo]"'
-        sys.exit(f"error: missing or out of range: {', '.join(wrong)}; with Python >= 3.10, install them: {remedy}")
+        sys.exit(f"error: missing or out of range: {', '.join(wrong)}; install them (with Python >= 3.10): {remedy}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Check every relative link and anchor of the project's Markdown files; web addresses are not checked.
 
-Anchors are those that GitHub gives to headings.
+Anchors are computed from headings as on GitHub.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def links(text: str) -> Iterator[tuple[int, str]]:
 
 
 def fault(path: Path, target: str, root: Path) -> str:
-    """Return what is wrong with a link in ``path``; nothing if it is right."""
+    """Return what is wrong with a link in ``path``, or an empty string."""
     name, _, anchor = unquote(target).partition("#")
     if name.startswith("/"):
-        return "a path from the root of a site; make it relative to this file"
+        return "absolute path; make it relative to this file"
     linked = (path.parent / name).resolve() if name else path
     if not linked.exists():
         return "no such file or folder"
@@ -107,7 +107,7 @@ def check(root: Path, patterns: Sequence[str] = FILES) -> list[str]:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Print every broken link; exit with 1 if there is one."""
+    """Print every broken link; exit with status 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of the repository")
     args = parser.parse_args(cmd)

@@ -1,6 +1,6 @@
 """Print the key of an environment: a hash of setup.py, constraints.txt, the Python version and the machine.
 
-Runs on any version of Python, so that an old one gets an error message rather than a syntax error.
+Runs on any version of Python, so that an old version prints an error message instead of a syntax error.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import sys
 if sys.version_info < (3, 10):  # noqa: UP036 - an old Python must get this message, not a syntax error
     sys.exit(
         "error: harmonifuse_espnet needs Python 3.10 or newer, but %s is Python %s; "
-        "name a newer one: make -C tools BASE_PYTHON=python3.11 ..." % (sys.executable, platform.python_version())
+        "use a newer one: make -C tools BASE_PYTHON=python3.11 ..." % (sys.executable, platform.python_version())
     )
 tools = os.path.dirname(os.path.abspath(__file__))
 digest = hashlib.sha256(("%s %s" % (sys.version, platform.platform(terse=True))).encode())

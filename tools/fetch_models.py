@@ -36,7 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("out_dir", type=Path, help="folder in which a folder USER/NAME is created for each model")
     parser.add_argument("names", nargs="*", metavar="USER/NAME", help="models on the Hugging Face Hub")
     parser.add_argument(
-        "--config", type=Path, help="training configuration of a recipe: download its encoder and language model"
+        "--config", type=Path, help="training configuration of a recipe whose encoder and language model to download"
     )
     parser.add_argument(
         "--dry_run", action="store_true", help="list the files and their sizes without downloading them"
@@ -51,7 +51,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         options = names_of(args.config) if args.config else {}
         names = [*args.names, *(name for name in options.values() if name not in args.names)]
         if not names:
-            raise InputError("no model is named; give USER/NAME or --config TRAIN.yaml")
+            raise InputError("no model to download; give USER/NAME or --config TRAIN.yaml")
         folders = {name: fetch_model(args.out_dir, name, args.dry_run) for name in names}
     if not args.dry_run:
         selected = " ".join(f"{option} {folders[name]}" for option, name in options.items())
@@ -120,7 +120,7 @@ def fetch_model(out_dir: Path, name: str, dry_run: bool = False) -> Path:
         ) from error
     except RepositoryNotFoundError as error:
         raise MissingFileError(f"{name}: no such model on the Hub, or it is private and HF_TOKEN is not set") from error
-    except (HTTPError, OfflineModeIsEnabled) as error:  # HTTPError: that of the HTTP library of huggingface_hub
+    except (HTTPError, OfflineModeIsEnabled) as error:  # HTTPError of the HTTP library that huggingface_hub uses
         raise AccessError(
             f"{name}: the Hub cannot be reached ({str(error).splitlines()[0]}); run this on a machine with internet, "
             f"and copy {out_dir}"

@@ -1,6 +1,6 @@
 """Write the generated parts of the documentation: marked sections of docs/*.md, and the README's badges.
 
-A section is what stands between ``<!-- generated: NAME -->`` and ``<!-- end of generated text -->``. ``--check`` writes
+A section is the text between ``<!-- generated: NAME -->`` and ``<!-- end of generated text -->``. ``--check`` writes
 nothing and fails if a file is out of date.
 """
 
@@ -41,11 +41,11 @@ def generate(name: str) -> str:
     if kind == "arguments" and option in CLASSES:
         return class_section(option)
     known = [*SECTIONS, "choices OPTION", *(f"arguments {option}" for option in CLASSES)]
-    raise ValueError(f"no generated section is called '{name}'; known are {', '.join(known)}")
+    raise ValueError(f"unknown generated section '{name}'; expected one of: {', '.join(known)}")
 
 
 def outdated(docs: Path) -> dict[Path, str]:
-    """Return the files whose generated parts differ from what they should be, with that content.
+    """Return the files that are out of date, with the content that they should have.
 
     Raises:
         ValueError: if a marker has no partner or an unknown name; the message names the file.
@@ -64,7 +64,7 @@ def outdated(docs: Path) -> dict[Path, str]:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Write or check."""
+    """Write the files that are out of date, or only report them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the documentation (default: docs/)")
@@ -75,7 +75,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     if args.check and changed:
         names = ", ".join(str(path.relative_to(args.docs)) for path in changed)
-        sys.exit(f"error: {args.docs}: out of date: {names}; write them: python tools/make_docs.py")
+        sys.exit(f"error: {args.docs}: out of date: {names}; to update them: python tools/make_docs.py")
     for path, content in changed.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")

@@ -1,7 +1,7 @@
 """Create synthetic corpora and randomly initialised models, to test a recipe without the real corpora and weights.
 
-  iemocap      IEMOCAP_full_release: all 10,039 turns and 151 dialogs of the release by name, the published number of
-               each label by session, both speakers, and the release's irregularities; --turns 400 suffices for a test
+  iemocap      IEMOCAP_full_release: 10,039 turns in 151 dialogs, with the names, speakers and irregularities of the
+               release and its published number of each label in each session; --turns 400 is enough for a test
   librispeech  LibriSpeech: subsets of any size (prepare them with --check_counts false)
   models       models/wavlm and models/qwen2: small randomly initialised models in Hugging Face's folder format
 
@@ -26,15 +26,15 @@ FOLDERS = {"iemocap": iemocap.FOLDER, "librispeech": librispeech.FOLDER, "models
 def get_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out_dir", type=Path, help="folder to create them in")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(FOLDERS)} (default: all)")
+    parser.add_argument("out_dir", type=Path, help="folder in which the corpora and models are created")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"what to create: {', '.join(FOLDERS)} (default: all)")
     parser.add_argument(
         "--seconds",
         nargs=2,
         type=float,
         default=(0.1, 0.3),
         metavar=("SHORTEST", "LONGEST"),
-        help="length of the utterances (default: 0.1 0.3)",
+        help="minimum and maximum duration of the utterances (default: 0.1 0.3)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of words, lengths and noise (default: %(default)s)"
@@ -51,7 +51,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--empty",
         action="store_true",
-        help="librispeech: empty FLAC files to time the preparation, by default the 281,241 training utterances",
+        help="librispeech: write empty FLAC files, to time data preparation (default: 281,241 training utterances)",
     )
     return parser
 
@@ -72,7 +72,7 @@ def make_synthetic_data(
     subsets: Sequence[str] | None = None,
     empty: bool = False,
 ) -> None:
-    """Create synthetic data of some kinds, and print a line for each.
+    """Create synthetic data of the given kinds, and print one line for each.
 
     Raises:
         InputError: if a kind is unknown, or lengths or subsets are invalid.

@@ -10,10 +10,10 @@ venv=$1
 base_python=${2:-python3}
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$tools")
-done_file=$venv/harmonifuse.done # the key, and the clone that is installed; written last
+done_file=$venv/harmonifuse.done # contains the key and the folder of the installed clone; written last
 
 command -v "$base_python" >/dev/null ||
-    die "no Python called '$base_python'; name one: make -C tools BASE_PYTHON=/path/to/python3 ..."
+    die "no Python called '$base_python'; specify one: make -C tools BASE_PYTHON=/path/to/python3 ..."
 key=$("$base_python" "$tools/env_key.py")
 made_key='' made_root=''
 if [[ -f $done_file ]] && "$venv/bin/python" -c '' 2>/dev/null; then
@@ -29,9 +29,9 @@ if [[ $made_key == "$key" ]]; then
 else
     if [[ -e $venv && ! -f $venv/pyvenv.cfg && -n $(ls -A "$venv") ]]; then
         die "$venv is neither empty nor a virtual environment;" \
-            "name another folder: make -C tools VENV=/path/to/folder ..."
+            "specify another folder: make -C tools VENV=/path/to/folder ..."
     fi
-    echo "Set-up: creating $venv (once; some minutes, about 7 GB)"
+    echo "Set-up: creating $venv (only once; takes a few minutes and about 7 GB)"
     rm -f "$done_file"
     "$base_python" -m venv --clear "$venv" ||
         die "'$base_python -m venv' failed; on Debian and Ubuntu, install python3-venv"

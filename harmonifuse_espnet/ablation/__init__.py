@@ -1,1 +1,1 @@
-"""Variants of a training, their runs, and the statistics of their comparison."""
+"""Ablations: variants of a training configuration, their runs, and significance tests."""

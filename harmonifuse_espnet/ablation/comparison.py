@@ -27,8 +27,8 @@ class ScoredUtterances:
     Attributes:
         metric: ``WER`` or ``UA``.
         ids: Utterance ids, sorted.
-        values: (utterances,): errors; or the weight of a correct label, 0 for an incorrect one.
-        sizes: (utterances,): words; or the weight of the label, 1 / (classes x utterances of the class).
+        values: Number of word errors; or, of a label task, the size if the label is correct, else 0 (utterances,).
+        sizes: Number of words; or, of a label task, 1 / (classes x utterances of the class) (utterances,).
     """
 
     metric: str
@@ -37,7 +37,7 @@ class ScoredUtterances:
     sizes: np.ndarray
 
 
-KindScores = dict[tuple[str, str], ScoredUtterances]  # (task, kind of hypothesis) -> scores
+ScoresByTask = dict[tuple[str, str], ScoredUtterances]  # (task, kind of hypothesis) -> scores
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Row:
     """One variant in a comparison.
 
     Attributes:
-        variant: The variant.
         rates: Rates of its scored seeds, in percent.
-        difference: Difference to the reference; None for the reference itself, and if one of them is missing.
-        verdict: ``better`` or ``worse`` than the reference, ``no difference shown``, ``missing``, or ``-``.
+        difference: Difference to the reference; None for the reference itself, or if either is not scored.
+        verdict: ``better`` or ``worse`` than the reference, ``no difference shown``, ``missing`` if it
+            is not scored, or ``-`` without a difference.
     """
 
     variant: Variant
@@ -66,15 +66,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All variants by one metric on one task of a test set, with one decoding configuration.
+    """Comparison of all variants by one metric, for one task, test set and decoding configuration.
 
     Attributes:
-        decode: Decoding configuration.
-        test_set: Test set.
-        task: Task.
         kind: Kind of hypothesis: ``llm`` or ``ctc``.
         metric: ``WER`` (less is better) or ``UA`` (more is better).
-        utterances: Number of utterances.
         rows: One row for each variant, the reference first.
     """
 
@@ -88,15 +84,15 @@ class Comparison:
 
     @property
     def name(self) -> str:
-        """Such as ``WER of asr (llm) on test_an4``."""
+        """Title, such as ``WER of asr (llm) on test_an4``."""
         return f"{self.metric} of {self.task} ({self.kind}) on {self.test_set}"
 
 
-def read_utterances(path: Path) -> KindScores:
+def read_utterances(path: Path) -> ScoresByTask:
     """Read an ``utterances.jsonl``.
 
     Raises:
-        InputError: if it is not what stage 8 writes.
+        InputError: if it is not valid.
     """
     entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
@@ -113,7 +109,7 @@ def read_utterances(path: Path) -> KindScores:
 def compare(ablation: Ablation, runs: Iterable[Run]) -> list[Comparison]:
     """Return all comparisons of the scored runs, in the order of the ablation's decoding configurations and test sets.
 
-    Scores of an older model or of another version of the decoding configuration are missing.
+    Scores of an older model, or of another version of the decoding configuration, count as missing.
 
     Raises:
         InputError: if two runs have different utterances of a test set.
@@ -141,7 +137,7 @@ def _scored_utterances(entries: Sequence[Mapping[str, Any]]) -> ScoredUtterances
     return ScoredUtterances("UA", ids, weights * [entry["correct"] for entry in entries], weights)
 
 
-def _read_scored(runs: Sequence[Run], decode: Path, test_set: str) -> list[tuple[Run, KindScores]]:
+def _read_scored(runs: Sequence[Run], decode: Path, test_set: str) -> list[tuple[Run, ScoresByTask]]:
     return [
         (run, read_utterances(run.decode_dir(decode, test_set).utterances))
         for run in runs
@@ -174,7 +170,7 @@ def _check_same_utterances(test_set: str, scored: Sequence[tuple[Run, ScoredUtte
         if scores.ids != first.ids or not np.array_equal(scores.sizes, first.sizes):
             raise InputError(
                 f"{run.exp_dir} and {first_run.exp_dir} have different utterances of {test_set}: {len(scores.ids)} and "
-                f"{len(first.ids)}, or other ids or references; decode and score both again"
+                f"{len(first.ids)}, with different ids or references; decode and score both again"
             )
 
 

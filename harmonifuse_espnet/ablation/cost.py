@@ -17,13 +17,12 @@ class Cost:
     """The cost of one run; values that were not recorded are None.
 
     Attributes:
-        parameters: Number of parameters of the model.
         trained: Number of trained parameters.
-        minutes: Duration of the training, validation included; interruptions and incomplete epochs are not.
-        audio_rate: Seconds of audio per second of training (without validation), before speed perturbation.
-        memory: Peak memory of the largest training process in bytes, or of the GPU if one was used.
+        minutes: Duration of training with validation, without interruptions and incomplete epochs.
+        audio_rate: Seconds of audio (before speed perturbation) per second of training (without validation).
+        memory: Peak memory in bytes: of the GPU if one was used, else of the largest training process.
         rtf: Real-time factor of decoding: seconds of the model per second of audio.
-        jobs: Number of runs at the same time.
+        jobs: Number of runs that shared the machine.
     """
 
     parameters: int | None
@@ -35,20 +34,20 @@ class Cost:
     jobs: int | None
 
 
-def record_memory(exp_dir: Path, memory: int, jobs: int) -> None:
+def record_peak_memory(exp_dir: Path, memory: int, jobs: int) -> None:
     """Record the peak memory (bytes) of a training process; the maximum over all resumed calls is kept."""
     known = read_run(exp_dir).get("peak_memory_bytes", 0)
     update_run(exp_dir, peak_memory_bytes=max(memory, known), jobs=jobs)
 
 
-def record_audio(exp_dir: Path) -> None:
-    """Record the seconds of audio that the training used, unless they are recorded."""
+def record_audio_seconds(exp_dir: Path) -> None:
+    """Record the seconds of audio in the training batches, unless this is done already."""
     if "audio_seconds" not in read_run(exp_dir):
-        update_run(exp_dir, audio_seconds=trained_audio(exp_dir))
+        update_run(exp_dir, audio_seconds=training_audio_seconds(exp_dir))
 
 
-def trained_audio(exp_dir: Path) -> float:
-    """Compute the seconds of audio in the batches of all epochs of a training, before speed perturbation.
+def training_audio_seconds(exp_dir: Path) -> float:
+    """Compute the seconds of audio in the batches of all training epochs, before speed perturbation.
 
     The batches are a pure function of seed and epoch, so they are built again from ``config.yaml``.
     """
@@ -68,13 +67,13 @@ def trained_audio(exp_dir: Path) -> float:
 
 
 def read_cost(exp_dir: Path, tag: str) -> Cost | None:
-    """Read the cost of a finished run; None if it is not trained. The RTF is that of the folders ``decode_<tag>``."""
+    """Read the cost of a run; None if it is not trained. The RTF is that of the folders ``decode_<tag>``."""
     experiment, run = Experiment(exp_dir), read_run(exp_dir)
     if not experiment.checkpoint.is_file():
         return None
     decoded = [(folder.tag, read_run(folder.dir)) for folder in experiment.decoded()]
-    counts = next((one for _, one in decoded if "parameters" in one), {})
-    speeds = [one for other, one in decoded if other == tag and "audio_seconds" in one]
+    counts = next((record for _, record in decoded if "parameters" in record), {})
+    speeds = [record for other, record in decoded if other == tag and "audio_seconds" in record]
     audio = sum(speed["audio_seconds"] for speed in speeds)
     epochs = experiment.epochs()
     training = [epoch["train"] for epoch in epochs]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command, write the number of bytes, and end with the status of the command."""
+    """Run the command, write its peak memory in bytes, and exit with its status."""
     file, *command = sys.argv[1:]
     process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)  # maximum over the process and its waited-for descendants
+    _, status, usage = os.wait4(process.pid, 0)  # the maximum over the process and the descendants that it waited for
     process.returncode = os.waitstatus_to_exitcode(status)
     Path(file).write_text(f"{1024 * usage.ru_maxrss}\n", encoding="utf-8")
     sys.exit(process.returncode if process.returncode >= 0 else 128 - process.returncode)

@@ -27,8 +27,8 @@ def ablation_results(ablation: Ablation, runs: Sequence[Run], expdir: Path, out:
     if not comparisons:
         configs = " or ".join(map(str, ablation.decode))
         raise MissingFileError(
-            f"{expdir}: no run is scored with the current {configs}; call without --run false, or see the ablation.log "
-            "of failed runs"
+            f"{expdir}: no run is scored with the current {configs}; run the command without --run false, or see "
+            "the ablation.log of failed runs"
         )
     curves = list(_learning_curves(ablation, runs, expdir, out))
     parts = [

@@ -1,4 +1,4 @@
-"""Execution of an ablation: each run is a call of the recipe's ``run.sh``; finished stages are not repeated."""
+"""Execution of an ablation: each run calls the recipe's ``run.sh``; finished stages are not repeated."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Recipe:
         expdir: Folder of the runs; its parent is ``--expdir`` of run.sh.
         train_args: Further options of training.
         run_args: Further options of run.sh.
-        jobs: Number of runs at the same time. If more than one, each has a single process with one thread.
+        jobs: Number of parallel runs. If more than one, each has a single process with one thread.
     """
 
     def __init__(self, expdir: Path, train_args: str = "", run_args: Sequence[str] = (), jobs: int = 1) -> None:
         self.expdir, self.train_args, self.run_args, self.jobs = expdir, train_args, list(run_args), jobs
         self._process_groups: set[int] = set()
         self._stopped = False
-        self._start_lock = threading.Lock()  # no process may start while stop() ends all
+        self._start_lock = threading.Lock()  # held by stop(), so that no process starts meanwhile
 
     def prepare(self, test_sets: Sequence[str]) -> None:
         """Run stages 1 to 5, unless they were completed for these test sets and the data still exist.
@@ -52,13 +52,13 @@ class Recipe:
             RunFailed: if a stage fails.
         """
         known = read_run(self.expdir).get(PREPARED, ())
-        recorded = known is None or set(test_sets) <= set(known)  # None: by a version that did not record test sets
+        recorded = known is None or set(test_sets) <= set(known)  # None: prepared before 0.2.0
         if recorded and all((DUMP / name / "text").is_file() for name in test_sets):
             return
         self.expdir.mkdir(parents=True, exist_ok=True)
         with (self.expdir / "prepare.log").open("a", encoding="utf-8") as log:
             print(f"preparing data with stages 1 to 5; log: {log.name}", flush=True)
-            self._call(log, "1", "5", "--test_sets", " ".join(test_sets))
+            self._call_run_sh(log, "1", "5", "--test_sets", " ".join(test_sets))
         update_run(self.expdir, **{PREPARED: sorted({*(known or ()), *test_sets})})
 
     def check_unchanged(self, run: Run) -> None:
@@ -77,17 +77,17 @@ class Recipe:
         """
         run.exp_dir.mkdir(parents=True, exist_ok=True)
         with (run.exp_dir / LOG).open("a", encoding="utf-8") as log:
-            try:  # released when all processes that write to the log have ended
+            try:  # this lock is released when all processes that write to the log have ended
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunFailed(f"another process is working in {run.exp_dir}; wait until it has ended") from error
             if not status.is_trained(run):
                 update_run(run.exp_dir, **status.training_record(run, self._train_args(run)))
                 self._train(run, log)
-            cost.record_audio(run.exp_dir)
+            cost.record_audio_seconds(run.exp_dir)
             for config in decode:
                 if not status.is_decoded(run, config):
-                    self._call(log, "7", "8", *self._run_options(run), *_decode_options(run, config))
+                    self._call_run_sh(log, "7", "8", *self._run_options(run), *_decode_options(run, config))
                     status.record_decoding(run, config)
 
     def stop(self) -> None:
@@ -104,10 +104,10 @@ class Recipe:
         try:
             options = ["--train_args", self._train_args(run)]
             measure = [sys.executable, peak_memory.__file__, str(peak)]
-            self._call(log, "6", "6", *self._run_options(run), *options, before=measure)
+            self._call_run_sh(log, "6", "6", *self._run_options(run), *options, before=measure)
         finally:
             if peak.is_file():
-                cost.record_memory(run.exp_dir, int(peak.read_text(encoding="utf-8")), self.jobs)
+                cost.record_peak_memory(run.exp_dir, int(peak.read_text(encoding="utf-8")), self.jobs)
                 peak.unlink()
 
     def _run_options(self, run: Run) -> list[str]:
@@ -118,13 +118,13 @@ class Recipe:
     def _train_args(self, run: Run) -> str:
         return f"--seed {run.seed} {self.train_args}".strip()
 
-    def _call(self, log: IO[str], first: str, last: str, *options: str, before: Sequence[str] = ()) -> None:
+    def _call_run_sh(self, log: IO[str], first: str, last: str, *options: str, before: Sequence[str] = ()) -> None:
         stages = ["--stage", first, "--stop_stage", last]
         command = [*before, "./run.sh", *stages, "--expdir", str(self.expdir.parent), *options, *self.run_args]
         process = self._start(command, log)
         try:
             exit_status = process.wait()
-        except BaseException:  # this process is being ended
+        except BaseException:  # such as SIGTERM or Ctrl-C
             self.stop()
             raise
         self._process_groups.discard(process.pid)
@@ -182,7 +182,7 @@ def run_all(recipe: Recipe, ablation: Ablation, runs: Sequence[Run]) -> list[Run
 
 
 def _result(future: Future[None]) -> str:
-    """Return ``finished``, or the error of the run, whatever its type: it must not stop the other runs."""
+    """Return ``finished`` or the error of the run; no type of error may stop the other runs."""
     try:
         future.result()
     except Exception as error:

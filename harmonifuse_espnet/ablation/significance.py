@@ -1,11 +1,11 @@
 """Paired significance tests of two systems on the same test utterances.
 
-Both metrics are ratios of sums over utterances, ``rate = sum(value_i) / sum(size_i)``: a word error rate with the
-errors and the words of each utterance; an unweighted accuracy with ``size_i = 1 / (classes x utterances of the class of
-i)``, and ``value_i = size_i`` if the label is correct, otherwise 0. So one test serves both. The interval is the paired
-bootstrap of Bisani and Ney (2004), the p-value the matched-pairs test of Gillick and Cox (1989) by sign flips; for
-labels of equal weight and one seed this is McNemar's exact test. The unit is the utterance: correlation between
-utterances of one speaker is not taken into account.
+Both metrics are ratios of sums over utterances, ``rate = sum(value_i) / sum(size_i)``. For the word error rate, value
+and size are the errors and the words of an utterance. For the unweighted accuracy, ``size_i`` is ``1 / (classes x
+utterances of the class of i)``, and ``value_i`` is ``size_i`` if the label is correct, otherwise 0. The interval is
+that of the paired bootstrap (Bisani and Ney, 2004). The p-value is that of the matched-pairs test (Gillick and Cox,
+1989) with random sign flips; for labels of equal weight and one seed, it is McNemar's exact test. Utterances count as
+independent, also those of one speaker.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Difference:
         value: Difference on all utterances.
         low: Lower end of the 95 % bootstrap interval.
         high: Upper end.
-        p: Probability of an absolute difference at least as large if the systems are exchangeable.
-        spread: Standard deviation of a difference between single seeds; None if no system has two seeds.
+        p: p-value: probability of an absolute difference at least as large if the systems are exchangeable.
+        spread: Standard deviation over seeds of the difference of two single runs; None if no system has two seeds.
     """
 
     value: float
@@ -52,15 +52,16 @@ def paired_difference(
 ) -> Difference:
     """Compute the difference ``100 sum(mean_system - mean_reference) / sum(sizes)`` with its interval and p-value.
 
-    The value of an utterance is its mean over the seeds, so the test is about utterances; seeds enter by the spread of
-    their rates, ``sqrt(sd_a^2 + sd_b^2)``. A system with one seed is assumed to have the spread of the other.
+    The values are averaged over the seeds: interval and p-value cover the variation over utterances only. The variation
+    over seeds is the spread of the rates, ``sqrt(sd_a^2 + sd_b^2)``; a system with one seed is assumed to have the
+    standard deviation of the other.
 
     Args:
-        system: (seeds, utterances), values of each utterance.
-        reference: (other seeds, utterances), of the same utterances in the same order.
-        sizes: (utterances,), positive.
-        resamples: Number of bootstrap samples, and of sign flips; all sign flips if there are fewer.
-        seed: Seed of both.
+        system: Value of each utterance by seed (seeds, utterances).
+        reference: The same of the reference, utterances in the same order; the number of seeds may differ.
+        sizes: Size of each utterance, positive (utterances,).
+        resamples: Number of bootstrap samples, and of sign flips (all of them, if there are fewer).
+        seed: Seed of the samples and the sign flips.
 
     Raises:
         ValueError: if there are fewer than two utterances, or the shapes do not fit.
@@ -84,12 +85,12 @@ def paired_difference(
 
 
 def rates(values: np.ndarray, sizes: np.ndarray) -> list[float]:
-    """Return the rate of each seed in percent; values (seeds, utterances), sizes (utterances,)."""
+    """Return the rate of each seed in percent, for ``values`` (seeds, utterances) and ``sizes`` (utterances,)."""
     return [float(rate) for rate in 100.0 * values.sum(axis=1) / sizes.sum()]
 
 
 def seed_spread(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return ``sqrt(sd_a^2 + sd_b^2)``; a single value has the deviation of the other, two single values give None.
+    """Return ``sqrt(sd_a^2 + sd_b^2)``; a single value has the deviation of the other list; None for two of them.
 
     Example:
         >>> seed_spread([1.0, 3.0], [5.0]), seed_spread([1.0], [2.0])

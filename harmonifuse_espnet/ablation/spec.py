@@ -1,4 +1,4 @@
-"""Specification of an ablation, ``conf/ablation.yaml``: variants of one training, and what they are compared with.
+"""Specification of an ablation, ``conf/ablation.yaml``: variants of a training configuration and their reference.
 
 Example::
 
@@ -34,10 +34,8 @@ class Variant:
 
     Attributes:
         name: Name; its runs are called ``<name>_seed<k>``.
-        config: Training configuration.
-        seeds: Number of trainings, with the seeds 1, 2, ...
+        seeds: Number of training runs, with the seeds 1, 2, ...
         title: Name in tables.
-        test_sets: Test sets.
     """
 
     name: str
@@ -49,7 +47,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a variant with its decoded and scored test sets, in ``exp_dir``."""
+    """One training run of a variant, in ``exp_dir``, with its decoded and scored test sets."""
 
     variant: Variant
     seed: int
@@ -57,16 +55,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name on the terminal."""
         return f"{self.variant.name} seed {self.seed}"
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment folder."""
         return Experiment(self.exp_dir)
 
     def decode_dir(self, decode: Path, test_set: str) -> DecodeDir:
-        """Return the folder of a test set that is decoded with a configuration."""
+        """Return the folder of a test set decoded with a configuration."""
         return self.experiment.decode_dir(decode_tag(decode), test_set)
 
 
@@ -82,11 +78,11 @@ class Ablation:
     about: str = ""
 
     def runs(self, expdir: Path) -> list[Run]:
-        """Return all runs, sorted by seed, so that unfinished tables compare variants with equal numbers of seeds."""
-        most = max(variant.seeds for variant in self.variants)
+        """Return all runs, sorted by seed, so that variants have equal numbers of seeds while runs are missing."""
+        max_seeds = max(variant.seeds for variant in self.variants)
         return [
             Run(variant, seed, expdir / f"{variant.name}_seed{seed}")
-            for seed in range(1, most + 1)
+            for seed in range(1, max_seeds + 1)
             for variant in self.variants
             if seed <= variant.seeds
         ]
@@ -110,7 +106,7 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
 
     Args:
         path: File to read.
-        test_sets: Test sets instead of those in the file; a variant with its own test sets keeps those among them.
+        test_sets: Test sets that replace those in the file; a variant with its own test sets keeps the common ones.
         seeds: Maximum number of seeds of a variant.
 
     Raises:
@@ -130,7 +126,7 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
     missing = [config for config in (*decode, *(each.config for each in variants.values())) if not config.is_file()]
     if missing:
         raise MissingFileError(
-            f"{missing[0]}: no such configuration, which is in {path}; run this in the folder of the recipe"
+            f"{missing[0]}: no such configuration, which {path} names; run the command in the folder of the recipe"
         )
     reference, *baselines = (variants[name] for name in named)
     same = read_config(reference.config)
@@ -149,11 +145,11 @@ def decode_tag(config: Path) -> str:
     return f"{name}_{Path(MODEL).stem}" if name else Path(MODEL).stem
 
 
-def _variant(path: Path, name: str, entry: Mapping[str, Any], sets: Sequence[str], most: int | None) -> Variant:
+def _variant(path: Path, name: str, entry: Mapping[str, Any], sets: Sequence[str], max_seeds: int | None) -> Variant:
     if not isinstance(entry, dict) or "config" not in entry or not set(entry) <= VARIANT_KEYS:
         raise InputError(f"{path}: '{name}' must have a config and may have {sorted(VARIANT_KEYS)}, got {entry}")
     seeds, own = entry.get("seeds", 1), entry.get("test_sets", list(sets))
     if not isinstance(seeds, int) or seeds < 1 or not isinstance(own, list):
         raise InputError(f"{path}: '{name}' must have seeds of 1 or more and a list of test_sets, got {entry}")
     chosen = tuple(each for each in sets if each in own)
-    return Variant(name, Path(entry["config"]), min(seeds, most or seeds), str(entry.get("title", name)), chosen)
+    return Variant(name, Path(entry["config"]), min(seeds, max_seeds or seeds), str(entry.get("title", name)), chosen)

@@ -14,7 +14,7 @@ from harmonifuse_espnet.common.experiment import read_run, update_run
 
 
 def training_record(run: Run, train_args: str) -> dict[str, Any]:
-    """Return the entries of ``run.json`` that identify a training."""
+    """Return the entries of ``run.json`` that identify a training configuration."""
     return {"config": _as_json(read_config(run.variant.config)), "train_args": train_args}
 
 
@@ -50,7 +50,7 @@ def is_finished(run: Run, decode: Sequence[Path]) -> bool:
 
 
 def is_trained(run: Run) -> bool:
-    """Whether the training has reached ``max_epoch`` and written the model to decode with."""
+    """Whether training has reached ``max_epoch`` and written the model to decode with."""
     experiment = run.experiment
     if not all(path.is_file() for path in (experiment.checkpoint, experiment.config, run.exp_dir / MODEL)):
         return False

@@ -12,13 +12,13 @@ from harmonifuse_espnet.ablation.cost import Cost, mean_of, read_cost
 from harmonifuse_espnet.ablation.spec import Ablation, Run, Variant, decode_tag
 from harmonifuse_espnet.evaluation.markdown import link, table
 
-READING = """\
+HOW_TO_READ = """\
 Mean and standard deviation over the seeds, in percent. The difference to {reference} is in percentage points, with its
 95 % interval (paired bootstrap over the test utterances, each with its mean over the seeds) and the p-value of the
 matched-pairs test (random sign flips). A difference is significant if p < 0.05, the interval excludes 0, and it is
 larger than the spread of the seeds, sqrt(sd² + sd²); a variant with one seed is assumed to have the spread of
 {reference}. The p-values are not corrected for the number of rows."""
-COSTS = """\
+COST_COLUMNS_EXPLAINED = """\
 Means over the seeds. *Audio* is the audio of all training batches (rebuilt from seed and epoch; before speed
 perturbation) per second of the training epochs; *minutes* include validation; *memory* is the peak of the largest
 training process, or of the GPU; *RTF* is the real-time factor of the model with `{decode}`; *jobs* is the number of
@@ -32,7 +32,7 @@ COST_COLUMNS = {  # attribute of Cost -> header, format; None: bytes
     "rtf": ("RTF", "{:.3f}"),
     "jobs": ("jobs", "{:.0f}"),
 }
-OF_REFERENCE = {  # verdict on a variant -> the same on the reference
+VERDICT_ON_REFERENCE = {  # verdict on a variant -> words for the reference
     "worse": "better in",
     "better": "worse in",
     NO_DIFFERENCE: "no difference shown in",
@@ -41,7 +41,7 @@ OF_REFERENCE = {  # verdict on a variant -> the same on the reference
 
 def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
     """Return a section for each decoding configuration, with a table for each test set, task and metric."""
-    parts = ["## Comparison", READING.format(reference=ablation.reference.title)]
+    parts = ["## Comparison", HOW_TO_READ.format(reference=ablation.reference.title)]
     for decode in ablation.decode:
         chosen = [comparison for comparison in comparisons if comparison.decode == decode]
         parts += [f"### decode_{decode_tag(decode)}"] if chosen else []
@@ -54,7 +54,7 @@ def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> 
 
 
 def summary(ablation: Ablation, comparisons: Sequence[Comparison]) -> str:
-    """Return the section that compares the reference with each variant, with the first decoding configuration."""
+    """Return the section that compares the reference with each variant, for the first decoding configuration."""
     main = [comparison for comparison in comparisons if comparison.decode == ablation.decode[0]]
     others = [each for each in ablation.variants if each not in (ablation.reference, *ablation.baselines)]
     no_difference = [each for each in others if {row.verdict for _, row in _rows(each, main)} == {NO_DIFFERENCE}]
@@ -78,7 +78,7 @@ def cost_table(ablation: Ablation, runs: Sequence[Run], out_dir: Path) -> str:
         cells = _cost_cells([cost for cost in found if cost])
         rows.append([link(variant.config, out_dir, variant.title), *cells])
     header = ["variant", *(name for name, _ in COST_COLUMNS.values())]
-    return "\n\n".join(["## Cost", COSTS.format(decode=decode), table(header, rows)])
+    return "\n\n".join(["## Cost", COST_COLUMNS_EXPLAINED.format(decode=decode), table(header, rows)])
 
 
 def _cells(row: Row) -> list[str]:
@@ -104,7 +104,7 @@ def _rows(variant: Variant, comparisons: Sequence[Comparison]) -> list[tuple[Com
 def _summarize(rows: Sequence[tuple[Comparison, Row]]) -> str:
     """Return the verdicts on the reference, with both rates."""
     groups = []
-    for verdict, words in OF_REFERENCE.items():
+    for verdict, words in VERDICT_ON_REFERENCE.items():
         found = [(each, row) for each, row in rows if row.verdict == verdict]
         named = [f"{each.name} ({each.rows[0].rate} against {row.rate})" for each, row in found]
         groups += [f"{words} {_join(named)}"] if named else []

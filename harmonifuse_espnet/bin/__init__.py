@@ -1,1 +1,1 @@
-"""One thin command a stage: parse the arguments, call the package, print a summary."""
+"""Commands, one for each stage: parse the arguments, call the package, print a summary."""

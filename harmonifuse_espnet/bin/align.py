@@ -1,8 +1,8 @@
 """Stage 5 with --align true: find the word boundaries of the training set by forced alignment.
 
-Writes `ctm` into the dump folder, for augmentation by word recombination (`recombine` in `preprocessor_conf`). It
-leaves out utterances whose greedy CTC transcript has a word error rate above 50 %, and those with a word shorter than
-60 ms. An interrupted call is resumed by calling again; a `ctm` of the same model and tables is kept.
+Writes `ctm` into the dump folder, for augmentation by word recombination (`recombine` in `preprocessor_conf`). An
+utterance is left out if its greedy CTC transcript has a word error rate above 50 %, or one of its words is shorter than
+60 ms. A `ctm` of the same model and tables is kept. To resume an interrupted call, run the command again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("align", __doc__)
     parser.add_argument("--train_config", required=True, help="config.yaml of the experiment")
     parser.add_argument("--model_file", required=True, help="checkpoint of the experiment")
@@ -26,14 +25,13 @@ def get_parser() -> argparse.ArgumentParser:
         "--batch_size",
         type=int,
         default=16,
-        help="utterances encoded together; the result does not depend on it (default: 16)",
+        help="utterances in a batch; the result does not depend on it (default: 16)",
     )
     add_ngpu(parser)
     return parser
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     logging.basicConfig(level=logging.WARNING)
     args = get_parser().parse_args(cmd)
     with report_user_errors():

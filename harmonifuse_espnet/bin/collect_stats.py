@@ -1,4 +1,4 @@
-"""Stage 5: collect the lengths for batching, and mean and variance of the features.
+"""Stage 5: collect lengths for batching, and feature statistics for mean and variance normalisation.
 
 Writes speech_shape (utterance, samples or frames), text_shape (utterance, number of target tokens with eos, vocabulary
 size) and, with --feats_stats true, feats_stats.npz (number of frames, sums and sums of squares of log-mel features, in
@@ -13,11 +13,10 @@ from pathlib import Path
 
 from harmonifuse_espnet.common.command_line import add_boolean, add_data_dir, add_tasks, command_parser
 from harmonifuse_espnet.common.errors import report_user_errors
-from harmonifuse_espnet.data.stats import DEFAULT_MELS, LENGTH_TABLES, collect_stats, configured_mels
+from harmonifuse_espnet.data.stats import DEFAULT_MELS, LENGTH_TABLES, collect_stats, read_n_mels
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("collect_stats", __doc__)
     add = parser.add_argument
     add_data_dir(parser, "dump folder of stage 2, or feature folder of stage 3")
@@ -26,18 +25,22 @@ def get_parser() -> argparse.ArgumentParser:
     add("--out_dir", required=True, help="folder to write")
     add("--feats_type", choices=tuple(LENGTH_TABLES), default="raw", help="contents of data_dir (default: raw)")
     add_boolean(parser, "--feats_stats", default=False, help="also write feats_stats.npz")
-    add("--n_mels", type=int, help=f"mel bins of the features (default: that of train_config, else {DEFAULT_MELS})")
-    add("--train_config", help="training configuration from which to read frontend_conf's n_mels")
-    add("--max_utterances", type=int, default=2000, help="size of the sample for feats_stats (default: 2000)")
-    add("--seed", type=int, default=0, help="seed of the sample for feats_stats (default: 0)")
+    add("--n_mels", type=int, help=f"number of mel bins (default: that in train_config, else {DEFAULT_MELS})")
+    add("--train_config", help="training configuration whose frontend_conf has n_mels")
+    add(
+        "--max_utterances",
+        type=int,
+        default=2000,
+        help="maximum number of utterances for feats_stats, drawn at random (default: 2000)",
+    )
+    add("--seed", type=int, default=0, help="seed of that draw (default: 0)")
     return parser
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
-        n_mels = (args.n_mels or configured_mels(args.train_config)) if args.feats_stats else None
+        n_mels = (args.n_mels or read_n_mels(args.train_config)) if args.feats_stats else None
         summary = collect_stats(
             Path(args.data_dir),
             Path(args.out_dir),

@@ -1,8 +1,8 @@
 """Train, decode and score the variants of an ablation, and write their comparison to RESULTS.md.
 
-Call it in the folder of a recipe, as local/ablation.sh does. Each run is <expdir>/<variant>_seed<k>, by the recipe's
-run.sh; its log is ablation.log in that folder. An interrupted call is resumed: finished stages are not repeated. The
-tables have all existing runs, also those of variants that are not selected.
+Run it in the folder of a recipe, as local/ablation.sh does. Each run calls the recipe's run.sh and has the folder
+<expdir>/<variant>_seed<k>, with the log ablation.log. Finished stages are not repeated: to resume an interrupted call,
+run the command again. The tables include existing runs of variants that are not selected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from harmonifuse_espnet.common.files import write_files
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("compare", __doc__)
     parser.allow_abbrev = False
     add = parser.add_argument
@@ -32,10 +31,10 @@ def get_parser() -> argparse.ArgumentParser:
     add("--expdir", default="exp/ablation", help="folder of the runs, below run.sh's --expdir (default: %(default)s)")
     add("--variants", default="", help="variants to run, separated by spaces (default: all)")
     add("--seeds", type=int, help="maximum number of seeds of a variant (default: those in the configuration)")
-    help = "runs at the same time; if more than one, each has one process with one thread (default: %(default)s)"
+    help = "number of parallel runs; if more than one, each has one process with one thread (default: %(default)s)"
     add("--jobs", type=int, default=1, help=help)
     add("--test_sets", default="", help="test sets, separated by spaces (default: those in the configuration)")
-    add("--train_args", default="", help='further options of every training, such as "--max_epoch 3"')
+    add("--train_args", default="", help='further training options of every run, such as "--max_epoch 3"')
     add("--run_args", default="", help='further options of run.sh, such as "--ngpu 1"')
     add_boolean(parser, "--run", default=True, help="execute unfinished runs; false: only write the results")
     return parser
@@ -56,7 +55,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Execute the selected runs, write the results, and return the number of failed runs."""
+    """Execute the selected runs and write the results; return the number of failed runs."""
     expdir, out, selected = Path(args.expdir), Path(args.out), args.variants.split()
     ablation = read_ablation(Path(args.config), args.test_sets.split(), args.seeds)
     ablation.check_names(selected)

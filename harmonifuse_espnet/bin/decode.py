@@ -1,8 +1,8 @@
 """Stage 7: decode a test set with a trained model.
 
-Writes text (transcripts and labels), ctc_text (greedy CTC transcripts, for tasks with text), label_probs.jsonl
-(probability of every label), gate.json (component gate in one utterance of each task) and run.json (model, options,
-number of parameters, layer weights by task and prompt, seconds, real-time factor). An interrupted call is resumed.
+Writes text (transcripts and labels), ctc_text (greedy CTC transcripts of text tasks), label_probs.jsonl (probability of
+every label), gate.json (component gate in one utterance of each task) and run.json (model, options, number of
+parameters, layer weights by task and prompt, time, real-time factor). To resume an interrupted call, run it again.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import yaml
 from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser
 from harmonifuse_espnet.common.config import parse_with_config
 from harmonifuse_espnet.common.errors import report_user_errors
-from harmonifuse_espnet.common.resuming import file_identity
+from harmonifuse_espnet.common.resuming import file_fingerprint
 from harmonifuse_espnet.inference.decoding import FEATS_TYPES, choose_prompts, decode, read_decode_data
 
 SEARCH = ("beam_size", "ctc_weight", "length_penalty", "max_length_ratio", "generate")  # keywords of Speech2Text
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("decode", __doc__)
     add = parser.add_argument
     add("--config", help="YAML file with values for the options below")
@@ -35,14 +34,19 @@ def get_parser() -> argparse.ArgumentParser:
     add("--feats_type", choices=tuple(FEATS_TYPES), default="raw", help="contents of data_dir (default: raw)")
     add("--batch_size", type=int, default=16, help="utterances in a batch; results do not depend on it (default: 16)")
     add_ngpu(parser)
-    add("--beam_size", type=int, default=1, help="hypotheses in the search for a transcript; 1: greedy (default: 1)")
-    help = "weight of CTC in the search; 0: language model alone (default: 0.0)"
+    add(
+        "--beam_size",
+        type=int,
+        default=1,
+        help="beam size of the search for a transcript; 1: greedy search (default: 1)",
+    )
+    help = "weight of the CTC prefix scores in the search; 0: language model alone (default: 0.0)"
     add("--ctc_weight", type=float, default=0.0, help=help)
-    help = "length normalisation: a beam is ranked by score / length^a; 0: sum of the token scores, 1: their mean, "
+    help = "length normalisation a: beam search ranks by sum of token scores / length^a; 0: sum, 1: mean, "
     add("--length_penalty", type=float, default=0.0, help=help + "which favours longer hypotheses (default: 0.0)")
-    help = "maximum tokens of a hypothesis for each frame of the connector (default: 1.0)"
+    help = "maximum number of tokens per connector frame (default: 1.0)"
     add("--max_length_ratio", type=float, default=1.0, help=help)
-    help = "trained: first prompt of each task; held_out: its held-out prompts in rotation (default: trained)"
+    help = "trained: the first prompt of each task; held_out: its held-out prompts in rotation (default: trained)"
     add("--prompts", default="trained", help=help)
     help = "further arguments of Hugging Face's generate, such as '{repetition_penalty: 1.2}'"
     add("--generate", type=yaml.safe_load, default={}, help=help)
@@ -50,7 +54,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     logging.basicConfig(level=logging.WARNING)
     with report_user_errors():
         args = parse_with_config(get_parser(), cmd)
@@ -60,13 +63,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
         search = {name: getattr(args, name) for name in SEARCH}
         model = Speech2Text(args.train_config, args.model_file, "cuda" if args.ngpu else "cpu", **search)
         prompts = choose_prompts(args.prompts, data.tasks, model.tasks, args.train_config)
-        identity = {
-            **file_identity(args.model_file),
+        settings = {
+            **file_fingerprint(args.model_file),
             "data_dir": args.data_dir,
             "prompts": args.prompts,
             **search,
         }
-        speed = decode(model, data, Path(args.out_dir), prompts, args.batch_size, identity)
+        speed = decode(model, data, Path(args.out_dir), prompts, args.batch_size, settings)
         print(
             f"{args.out_dir}: {len(data.speech)} utterances, {speed['audio_seconds']} s of audio decoded in "
             f"{speed['seconds']} s, real-time factor {speed['rtf']}"

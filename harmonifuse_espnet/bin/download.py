@@ -28,7 +28,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         for subset in args.subsets:

@@ -1,7 +1,7 @@
-"""Stage 3 (optional): dump features instead of audio, to train several models on one small corpus.
+"""Stage 3 (optional): extract features once, to train several models on a small corpus.
 
-`fbank` dumps log-mel frames, `ssl` hidden states of selected layers of a frozen encoder; train on them with
-`frontend: precomputed`. To resume an interrupted call, run the command again.
+`fbank`: log-mel frames, for `frontend: logmel` with `feats_type: fbank`; `ssl`: hidden states of selected layers of a
+frozen encoder, for `frontend: precomputed`. To resume an interrupted call, run the command again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("extract_features", __doc__)
-    parser.add_argument("--feats_type", required=True, choices=["fbank", "ssl"], help="features to dump")
+    parser.add_argument("--feats_type", required=True, choices=["fbank", "ssl"], help="features to extract")
     add_data_dir(parser, "dump folder of stage 2")
     parser.add_argument("--out_dir", required=True, help="feature folder to write")
     parser.add_argument(
@@ -31,7 +30,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         from harmonifuse_espnet.inference.extractors import extract_features

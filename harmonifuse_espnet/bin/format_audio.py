@@ -1,8 +1,8 @@
 """Stage 2: format the audio of one or more data folders, and merge them into one dump folder.
 
 Audio becomes 16-bit mono at --sample_rate, as FLAC, wav or Kaldi archives (with FLAC inside, ESPnet's type
-`kaldi_ark`); with `original`, files of that rate are checked and used in place. 16-bit sources of that rate keep every
-sample. Other rates are resampled by torchaudio; samples beyond full scale are clamped and counted in the summary. The
+`kaldi_ark`); with `original`, files of that rate are checked and used in place. 16-bit sources of that rate are not
+changed. Other rates are resampled by torchaudio; samples beyond full scale are clamped and counted in the summary. The
 dump folder gets wav.scp, text, utt2spk, spk2utt, utt2task, utt2num_samples, dropped.tsv (id, tab, reason), format.json
 (options and counts) and the audio in data/.
 
@@ -22,11 +22,10 @@ from harmonifuse_espnet.data.shards import AudioOptions
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("format_audio", __doc__)
     add = parser.add_argument
     add("data_dirs", nargs="+", metavar="data_dir", help="data folder(s) to merge; all utterance ids must differ")
-    add("--out_dir", required=True, help="dump folder to write; wav.scp has paths that begin with it as given")
+    add("--out_dir", required=True, help="dump folder to write; the paths in wav.scp begin with this value")
     formats = (*FORMATS, "kaldi_ark", "original")
     add("--audio_format", choices=formats, default="flac", help="format of the audio (default: flac)")
     add("--sample_rate", type=int, default=16000, help="sampling rate of the output in hertz (default: 16000)")
@@ -41,7 +40,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         options = AudioOptions(

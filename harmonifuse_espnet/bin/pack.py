@@ -1,7 +1,7 @@
 """Stage 9: pack a trained model into one archive.
 
-The archive has the config, the checkpoint, the tokenizers, the statistics, pre-trained models that the config names by
-their folder, and RESULTS.md with its images. `Speech2Text.from_pretrained` and `espnet_model_zoo` read it.
+The archive has the config, the checkpoint, the tokenizers, the statistics, the pre-trained models whose folders are in
+the config, and RESULTS.md with its images. `Speech2Text.from_pretrained` and `espnet_model_zoo` read it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("pack", __doc__)
     parser.add_argument("--train_config", required=True, help="config.yaml of the experiment")
     parser.add_argument("--model_file", required=True, help="checkpoint of the experiment, such as valid.loss.ave.pth")
@@ -25,13 +24,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
-        from harmonifuse_espnet.inference.packing import collect, write_archive
+        from harmonifuse_espnet.inference.packing import collect_contents, write_archive
 
         out = Path(args.out)
-        contents = collect(Path(args.train_config), Path(args.model_file), Path(args.readme) if args.readme else None)
+        readme = Path(args.readme) if args.readme else None
+        contents = collect_contents(Path(args.train_config), Path(args.model_file), readme)
         write_archive(out, contents)
         print("\n".join([*contents, f"{out}: {out.stat().st_size:,} bytes"]))
 

@@ -1,8 +1,8 @@
-"""Stage 6 with --plan true: estimate the parameters, steps, memory and hours of a training before it starts.
+"""Stage 6 with --plan true: print the number of parameters and steps, and estimate memory and training time.
 
-Takes the options of training. Parameters and memory are computed from shapes and need no weights; steps and the largest
-batch are read from the shape files of stage 5. The hours need the weights, the audio and `--steps_measured`. If the
-training does not fit into the memory, the exit status is 1.
+Takes the training options. Parameters and memory are computed from shapes and need no weights; steps and the largest
+batch are read from the shape files of stage 5. The training time needs the weights, the audio and `--steps_measured`.
+If training does not fit into memory, the exit status is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of training with the options of the plan."""
+    """Return the parser of training, with the options of the plan."""
     from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     parser = HarmoniFuseTask.get_parser()
@@ -28,13 +28,13 @@ def get_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--device_memory",
         type=parse_size,
-        help="memory of each GPU, such as 80GB, or with --ngpu 0 of the machine (default: that of this machine)",
+        help="memory of each GPU, or of the machine if --ngpu is 0, such as 80GB (default: that of this machine)",
     )
     group.add_argument(
         "--steps_measured",
         type=int,
         default=0,
-        help="steps of each task to run on this machine, to estimate the hours (default: 0)",
+        help="number of steps of each task to time on this machine, to estimate the training time (default: 0)",
     )
     needed = ["train_shape_file", "valid_shape_file", "train_data_path_and_name_and_type"]
     parser.set_defaults(required=["tasks", "tokenizer", *needed, "valid_data_path_and_name_and_type"])
@@ -42,7 +42,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     from harmonifuse_espnet.train.plan import plan_training
     from harmonifuse_espnet.train.task import HarmoniFuseTask
 

@@ -1,7 +1,7 @@
-"""Stage 1: convert a corpus as it is released to Kaldi data folders, one for each set.
+"""Stage 1: convert a released corpus to Kaldi data folders, one for each set.
 
-If the task is not the corpus's default (--task, --label), ids end in -<task>, so that the same recordings can be in one
-training set with two tasks.
+If the task is not the corpus's default (--task, --label), ids end in -<task>, so that a training set can have the same
+recordings for two tasks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     options = vars(get_parser().parse_args(cmd))
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     with report_user_errors():

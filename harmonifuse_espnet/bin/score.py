@@ -1,8 +1,8 @@
 """Stage 8, first part: score the hypotheses of a test set.
 
-Writes score.json (scores by task and kind of hypothesis) and utterances.jsonl, the score of each utterance for paired
-significance tests: {"id", "task", "kind", "errors", "words"} for a text, {"id", "task", "kind", "label", "correct"} for
-a label.
+Writes score.json (scores by task and kind of hypothesis) and utterances.jsonl (score of each utterance, for paired
+significance tests): {"id", "task", "kind", "errors", "words"} of a text task, {"id", "task", "kind", "label",
+"correct"} of a label task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from harmonifuse_espnet.evaluation.scoring import score, summary
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("score", __doc__)
     add_data_dir(parser, "dump folder of the test set, with text and utt2task")
     parser.add_argument("--decode_dir", required=True, help="decode folder, with text, ctc_text and label_probs.jsonl")
@@ -30,7 +29,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         folder = DecodeDir(Path(args.decode_dir))

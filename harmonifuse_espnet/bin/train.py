@@ -21,7 +21,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     from harmonifuse_espnet.train.task import HarmoniFuseTask
 
     with report_user_errors():

@@ -1,7 +1,7 @@
 """Stage 4: train a sentencepiece tokenizer on the transcripts and prompts, or save a language model's own.
 
-Training writes bpe.model and tokens.txt (one piece per line, in the order of ids). Every label, and every word of a
-prompt, in the table of tasks becomes one token; not so with --ctc true, since the CTC head predicts only transcripts.
+Training writes bpe.model and tokens.txt (one piece per line, in the order of ids). Every label and every prompt
+word in the table of tasks becomes one token, except with --ctc true, since the CTC head predicts only transcripts.
 With --llm or --llm_of, the tokenizer files of that model are saved, after a check that labels have different tokens.
 """
 
@@ -18,7 +18,7 @@ from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
 from harmonifuse_espnet.data.tokenizer import Tokenizer
 from harmonifuse_espnet.data.tokenizer_training import (
     MODEL_TYPES,
-    configured_llm,
+    read_llm_name,
     save_llm_tokenizer,
     summarize,
     train_tokenizer,
@@ -26,7 +26,6 @@ from harmonifuse_espnet.data.tokenizer_training import (
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("train_tokenizer", __doc__)
     add = parser.add_argument
     add_data_dir(parser, "training set: data, dump or feature folder with text and utt2task")
@@ -42,13 +41,12 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         tasks, out_dir = build_tasks(load_tasks(args.tasks)), Path(args.out_dir)
         targets = read_targets(args.data_dir, tasks).values()
         transcripts = [target.text for target in targets if target.task.answer == "text"]
-        llm = args.llm or (configured_llm(args.llm_of) if args.llm_of else None)
+        llm = args.llm or (read_llm_name(args.llm_of) if args.llm_of else None)
         if args.ctc and not transcripts:
             raise InputError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
         tokenizer: Tokenizer

@@ -11,14 +11,13 @@ from harmonifuse_espnet.common.errors import report_user_errors
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("upload", __doc__)
     parser.add_argument("--packed", required=True, help="packed model of stage 9")
     parser.add_argument("--repo", required=True, help="repository, user/name; created if it does not exist")
     add_boolean(parser, "--dry_run", False, "list the files without uploading them; needs no network")
     add_boolean(parser, "--private", False, "make a new repository private")
     parser.add_argument(
-        "--license", default="cc-by-4.0", help="licence of the model, as the Hub abbreviates it (default: cc-by-4.0)"
+        "--license", default="cc-by-4.0", help="licence of the model, by the Hub's identifier (default: cc-by-4.0)"
     )
     parser.add_argument("--language", default="en", help="language of the training data (default: en)")
     parser.add_argument("--dataset", action="append", default=[], help="a training corpus; can be repeated")
@@ -26,7 +25,6 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    """Run the command."""
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         from harmonifuse_espnet.inference.hub import ModelCard, list_files, repository_folder, upload

@@ -14,18 +14,17 @@ from harmonifuse_espnet.common.files import write_files
 from harmonifuse_espnet.evaluation.environment import environment
 from harmonifuse_espnet.evaluation.figures import experiment_sections
 from harmonifuse_espnet.evaluation.report import mean_of_folds, title
-from harmonifuse_espnet.evaluation.scores import find_scored, read_scores
+from harmonifuse_espnet.evaluation.scores import find_scored_experiments, read_scores
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
     parser = command_parser("write_results", __doc__)
     experiments = parser.add_mutually_exclusive_group(required=True)
     experiments.add_argument("--exp_dir", action="append", help="experiment folder; may be repeated")
     help = "all scored folds of a cross-validation; adds the mean over the folds"
     experiments.add_argument("--folds", metavar="GLOB", help=help)
     parser.add_argument("--out", required=True, help="file to write, with figures in images/ beside it")
-    help = "training configuration to link: that of the folds, or one for each --exp_dir, in the same order"
+    help = "training configuration to link: one for all folds, or one for each --exp_dir in the same order"
     parser.add_argument("--train_config", action="append", default=[], help=help)
     return parser
 
@@ -46,7 +45,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 
 def results(args: argparse.Namespace) -> str:
     """Return the text of RESULTS.md, and draw its figures."""
-    folders = find_scored(args.folds) if args.folds else [Path(name) for name in args.exp_dir]
+    folders = find_scored_experiments(args.folds) if args.folds else [Path(name) for name in args.exp_dir]
     configs: list[Path | None] = [Path(name) for name in args.train_config] or [None]
     scored = {folder: read_scores(folder) for folder in folders}
     parts = [title("write_results"), environment(datetime.now())]

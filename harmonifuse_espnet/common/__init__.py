@@ -1,1 +1,1 @@
-"""Shared by all subpackages: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""
+"""Shared code: errors, command line, configurations, files, progress, resuming, masks, experiment folders."""

@@ -41,7 +41,7 @@ def add_boolean(parser: argparse.ArgumentParser, option: str, default: bool, hel
 
 
 def add_data_dir(parser: argparse.ArgumentParser, help: str) -> None:
-    """Add ``--data_dir``; ``help`` names the kinds of folder that the command reads."""
+    """Add the required option ``--data_dir``."""
     parser.add_argument("--data_dir", required=True, help=help)
 
 

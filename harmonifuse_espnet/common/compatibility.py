@@ -27,10 +27,10 @@ RENAMED_OPTIONS = {  # option -> old key -> new key
 
 
 def check_format_version(version: int, where: str) -> None:
-    """Raise an error for a file of a later version.
+    """Check that this version can read a file of format ``version``; ``where`` names the file.
 
     Raises:
-        InputError: if ``version`` is later than this package's; ``where`` names the file.
+        InputError: if the format is newer than ``FORMAT_VERSION``.
     """
     if version > FORMAT_VERSION:
         raise InputError(
@@ -54,7 +54,7 @@ def upgrade_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_options(option: str, conf: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename old keys in an option's mapping to their current names, with a warning; version 0.3 will only accept the current names.
+    """Rename old keys of an option's mapping, with a warning; version 0.3 will not accept them.
 
     Raises:
         InputError: if both names are given.

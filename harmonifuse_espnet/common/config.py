@@ -14,10 +14,10 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """Read a YAML configuration and override the values of its ``base`` with it; bases can be nested.
+    """Read a YAML configuration and merge it over its ``base``, which can have a base as well.
 
-    Mappings are merged, all other values are replaced. ``base`` is relative to the folder of
-    ``path``; symbolic links are not resolved.
+    Mappings are merged, other values are replaced. ``base`` is relative to the folder of ``path``; symbolic links are
+    not resolved.
 
     Raises:
         MissingFileError: if the file or a base does not exist.
@@ -64,24 +64,24 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
     return args
 
 
-def _read(path: str, read_for: tuple[str, ...]) -> dict[str, Any]:
-    """Read ``path``, the base of the last of ``read_for``; each of them is the base of the one before."""
-    if path in read_for:
-        raise InputError(f"{path}: circular base: {' -> '.join([*read_for, path])}; remove one of these 'base' lines")
-    config = _load_mapping(path, read_for)
+def _read(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
+    """Read ``path``; ``chain`` are the configurations that lead to it by their ``base``, in order."""
+    if path in chain:
+        raise InputError(f"{path}: circular base: {' -> '.join([*chain, path])}; remove one of these 'base' lines")
+    config = _load_mapping(path, chain)
     base = config.pop("base", None)
     if base is None:
         return config
     if not isinstance(base, str):
         raise InputError(f"{path}: base must be the path of one configuration, got {base!r}")
-    return merge(_read(os.path.normpath(os.path.join(os.path.dirname(path), base)), (*read_for, path)), config)
+    return merge(_read(os.path.normpath(os.path.join(os.path.dirname(path), base)), (*chain, path)), config)
 
 
-def _load_mapping(path: str, read_for: tuple[str, ...]) -> dict[str, Any]:
+def _load_mapping(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        referrer = f", which is the base of {read_for[-1]}" if read_for else ""
+        referrer = f", which is the base of {chain[-1]}" if chain else ""
         raise MissingFileError(f"{path}: no such configuration{referrer}; correct the path") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from error

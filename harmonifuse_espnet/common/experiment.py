@@ -39,7 +39,7 @@ class DecodeDir:
 
     @property
     def tag(self) -> str:
-        """Name of the decoding configuration and model."""
+        """Decoding configuration and model file, such as ``beam10_valid.acc.ave``."""
         return self.dir.parent.name.removeprefix("decode_")
 
     @property

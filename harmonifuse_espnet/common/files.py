@@ -12,11 +12,7 @@ from harmonifuse_espnet.common.errors import AccessError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Convert an ``OSError`` of the ``with`` block (disk full, no permission) to an error that names the folder.
-
-    Raises:
-        AccessError: for any ``OSError`` of the block.
-    """
+    """Convert an ``OSError`` of the ``with`` block (disk full, no permission) to an ``AccessError`` with the folder."""
     try:
         yield
     except OSError as error:

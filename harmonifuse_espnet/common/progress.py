@@ -13,13 +13,9 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], total: int, unit: str, interval: float = 10.0) -> Iterator[Item]:
-    """Yield the items and report on stderr how many are done.
+    """Yield the items and report on stderr how many of ``total`` are done.
 
-    Args:
-        items: Items of the loop.
-        total: Number of items.
-        unit: Name of the items, such as ``"files"``.
-        interval: Minimum time between two lines of a log, in seconds.
+    ``unit`` names the items, such as ``"files"``; lines of a log are at least ``interval`` seconds apart.
     """
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, unit=f" {unit}", leave=False)

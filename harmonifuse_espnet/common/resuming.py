@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 
 def process_resumably(
     path: Path,
-    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
     ids: Sequence[str],
     batch_size: int,
     process: Callable[[Sequence[str]], Iterable[Entry]],
@@ -32,7 +32,7 @@ def process_resumably(
     Returns:
         Results by utterance id.
     """
-    done = _resume(path, identity)
+    done = _resume(path, settings)
     batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
     with path.open("a", encoding="utf-8") as file:
@@ -44,17 +44,17 @@ def process_resumably(
     return done
 
 
-def file_identity(path: str | Path) -> dict[str, Any]:
+def file_fingerprint(path: str | Path) -> dict[str, Any]:
     """Return the name, size and modification time of a file; the latter two are None if it does not exist."""
     stat = Path(path).stat() if Path(path).exists() else None
     return {"file": str(path), "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
 
 
-def _resume(path: Path, identity: Mapping[str, Any]) -> dict[str, Entry]:
+def _resume(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:
     """Return the results of an interrupted call with the same settings, and remove incomplete lines from the file."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     complete = [json.loads(line) for line in lines if line.endswith("\n")]
-    kept = complete[1:] if complete and complete[0] == identity else []
-    content = "".join(json.dumps(entry) + "\n" for entry in [identity, *kept])
+    kept = complete[1:] if complete and complete[0] == settings else []
+    content = "".join(json.dumps(entry) + "\n" for entry in [settings, *kept])
     write_files(path.parent, {path.name: content})
     return {entry.pop("id"): entry for entry in kept}

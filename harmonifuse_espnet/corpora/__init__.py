@@ -1,4 +1,4 @@
-"""Readers of corpora as they are released: one module per corpus, which ``prepare.py`` turns into Kaldi data folders.
+"""Corpus readers, one module per corpus; ``prepare.py`` writes their utterances as Kaldi data folders.
 
 A reader has ``TASK`` (the default task of its utterances), ``add_arguments(parser)`` for its options, and
 ``prepare(corpus_dir, **options)``, which returns the utterances of each set. ``download.py`` downloads archives;

@@ -20,7 +20,7 @@ REMEDY = "Download and unpack http://www.speech.cs.cmu.edu/databases/an4/an4_sph
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``prepare``."""
     parser.add_argument("--task", default=TASK, help="name in the table of tasks (default: %(default)s)")
-    parser.add_argument("--converted_dir", help="folder for FLAC copies if the release has headerless .raw audio")
+    parser.add_argument("--converted_dir", help="folder for FLAC copies of headerless .raw audio")
 
 
 def prepare(
@@ -31,8 +31,8 @@ def prepare(
     Args:
         corpus_dir: ``an4``, or its parent folder.
         task: Name of the task.
-        converted_dir: Folder for FLAC copies if the release has headerless ``.raw`` audio (16 kHz, 16 bit,
-            big-endian), which cannot be read in place.
+        converted_dir: Folder for FLAC copies of headerless ``.raw`` audio (16 kHz, 16 bit, big-endian), which some
+            releases have.
 
     Raises:
         MissingFileError: if the corpus, one of its lists, or an audio file is missing.
@@ -40,18 +40,19 @@ def prepare(
     """
     root = corpus_root(corpus_dir, "an4/etc and an4/wav", REMEDY)
     root = root / "an4" if (root / "an4").is_dir() else root
-    train, test = (_part(root, part, task) for part in ("train", "test"))
+    train, test = (_read_part(root, part, task) for part in ("train", "test"))
     sets = {"train_nodev": train[DEV_UTTERANCES:], "train_dev": train[:DEV_UTTERANCES], "test": test}
-    return {name: [_with_header(row, converted_dir) for row in rows] for name, rows in sets.items()}
+    return {name: [_convert_raw(row, converted_dir) for row in rows] for name, rows in sets.items()}
 
 
-def _part(root: Path, part: str, task: str) -> list[Utterance]:
+def _read_part(root: Path, part: str, task: str) -> list[Utterance]:
     """Return the utterances of ``train`` or ``test``, sorted by id."""
     ids_file, transcripts_file = (root / "etc" / f"an4_{part}.{kind}" for kind in ("fileids", "transcription"))
     files, lines = _read_lines(ids_file), _read_lines(transcripts_file)
     if len(files) != len(lines):
         raise InputError(
-            f"{ids_file} has {len(files)} lines, {transcripts_file} has {len(lines)}; they must be parallel. {REMEDY}"
+            f"{ids_file} has {len(files)} lines, {transcripts_file} has {len(lines)}; expected one line for each id. "
+            f"{REMEDY}"
         )
     rows = []
     for number, (file, line) in enumerate(zip(files, lines, strict=True), start=1):
@@ -80,7 +81,7 @@ def _find_audio(stem: Path) -> Path:
     raise MissingFileError(f"{stem}: no audio with the extension {', '.join(EXTENSIONS)}. {REMEDY}")
 
 
-def _with_header(row: Utterance, converted_dir: str | Path | None) -> Utterance:
+def _convert_raw(row: Utterance, converted_dir: str | Path | None) -> Utterance:
     """Replace headerless audio by a FLAC copy; return other utterances unchanged."""
     if not row.audio.endswith(".raw"):
         return row

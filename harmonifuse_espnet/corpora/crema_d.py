@@ -60,7 +60,7 @@ def prepare(
     if unknown:
         raise InputError(f"unknown emotion label '{unknown[0]}'; CREMA-D has {', '.join(EMOTIONS)}")
     root = corpus_root(corpus_dir, "AudioWAV/1001_DFA_ANG_XX.wav and so on", REMEDY)
-    clips = _clips(root / "AudioWAV")
+    clips = _find_clips(root / "AudioWAV")
     genders = _read_genders(root / "VideoDemographics.csv") if label == "gender" else {}
     parts = split_actors({match["actor"] for match, _ in clips})
     sets: dict[str, list[Utterance]] = {name: [] for name in ("train", "dev", "test")}
@@ -79,7 +79,7 @@ def prepare(
 def split_actors(actors: set[str]) -> dict[str, str]:
     """Return actor -> ``train``, ``dev`` or ``test``.
 
-    Of the sorted actors, every fifth is in test; of the others, every sixth is in dev.
+    Every fifth of the sorted actors is in test, and every sixth of the others in dev.
     """
     ordered = sorted(actors)
     test = ordered[4::5]
@@ -87,7 +87,7 @@ def split_actors(actors: set[str]) -> dict[str, str]:
     return {actor: "test" if actor in test else "dev" if actor in dev else "train" for actor in ordered}
 
 
-def _clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
+def _find_clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
     """Return the parsed name and the path of each clip, sorted by name."""
     paths = sorted(path for kind in ("wav", "flac") for path in folder.glob(f"[!.]*.{kind}"))
     if not paths:
@@ -96,9 +96,7 @@ def _clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
     for path in paths:
         match = NAME.fullmatch(path.stem)
         if match is None:
-            raise InputError(
-                f"{path}: not a valid name of a clip, such as 1001_DFA_ANG_XX; remove the file from the corpus folder"
-            )
+            raise InputError(f"{path}: invalid clip name, expected a name like 1001_DFA_ANG_XX; remove the file")
         if path.stem in clips:
             raise InputError(f"{path}: duplicate clip '{path.stem}', also in {clips[path.stem][1]}; remove one of them")
         clips[path.stem] = (match, path)

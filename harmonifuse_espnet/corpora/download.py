@@ -32,7 +32,7 @@ def fetch(url: str, path: Path, md5: str) -> None:
 
     Raises:
         AccessError: if the server refuses or does not respond, or the folder cannot be written.
-        InputError: if the MD5 sum is wrong; the download is then removed.
+        InputError: if the MD5 sum is wrong; the file is removed.
     """
     if path.is_file():
         return
@@ -53,14 +53,14 @@ def fetch(url: str, path: Path, md5: str) -> None:
     else:
         raise AccessError(
             f"{url}: {cause}, after {part.stat().st_size:,} bytes, {MAX_ATTEMPTS} times in a row; "
-            "run the command again when the network is back, to resume from there"
+            "run the command again to resume the download"
         )
     found = _md5(part)
     if found != md5:
         part.unlink()
         raise InputError(
-            f"{url}: MD5 sum {found}, expected {md5}; the damaged download was removed: run the command again, "
-            "or with the --base_url of a mirror"
+            f"{url}: MD5 sum {found}, expected {md5}; the damaged file was removed; run the command again, "
+            "or use a mirror (--base_url)"
         )
     part.replace(path)
 
@@ -84,7 +84,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 class _Blocks:
-    """A file object that ``tarfile`` streams from: each read returns the next block, whatever its size."""
+    """A file object for ``tarfile``; each read returns the next block and ignores ``size``."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks = blocks
@@ -107,8 +107,8 @@ def _receive(url: str, part: Path) -> None:
         raise ConnectionLost(f"no connection ({error})") from error
     if "Content-Length" not in response.headers:
         raise AccessError(
-            f"{url}: the server sends no Content-Length, so an interruption would not be detected; use the --base_url "
-            "of a mirror"
+            f"{url}: the server sends no Content-Length, so an interruption would not be detected; use a mirror "
+            "(--base_url)"
         )
     left = int(response.headers["Content-Length"])
     with response, open(part, "ab" if response.status == 206 else "wb") as file:

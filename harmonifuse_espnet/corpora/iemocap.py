@@ -1,7 +1,7 @@
 """IEMOCAP (https://sail.usc.edu/iemocap): five sessions of two actors each.
 
-``iemocap_release.py`` reads the release, ``iemocap_protocols.py`` has the splits into sets, ``iemocap_labels.py`` the
-labels.
+``iemocap_release.py`` reads the release, ``iemocap_protocols.py`` splits it into sets, and ``iemocap_labels.py``
+defines the label sets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SET=REGEX",
         default=(),
-        help="rules of custom: a turn is in the first set whose regular expression is found in its id",
+        help="rules of --protocol custom: the first regular expression found in the id of a turn gives its set",
     )
     help = "the target is the label (ser) or the transcript (asr) (default: %(default)s)"
     parser.add_argument("--task", choices=("ser", "asr"), default=TASK, help=help)
@@ -43,20 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="LABEL[=TARGET]",
         default=(),
-        help="labels whose turns are used: 4 (exc merged into hap), 4_no_exc, 9 or all; or a list, such as neu sad "
-        "hap=joy exc=joy (default: 4 for ser, all for asr)",
+        help="labels to use: 4 (exc merged into hap), 4_no_exc, 9 or all; or a list, such as neu sad hap=joy exc=joy "
+        "(default: 4 for ser, all for asr)",
     )
     parser.add_argument(
         "--text_case",
         choices=("upper", "lower", "released"),
-        help="transcripts of --task asr, without tags such as [LAUGHTER]: upper: as in LibriSpeech, no punctuation; "
-        "lower: the same in lower case; released: case and punctuation as released (default: upper)",
+        help="transcripts of --task asr, without tags such as [LAUGHTER]. upper: as in LibriSpeech, no punctuation; "
+        "lower: the same in lower case; released: case and punctuation unchanged (default: upper)",
     )
     parser.add_argument(
         "--check_counts",
         choices=("auto", "true", "false"),
         default="auto",
-        help="check the published counts of the release (auto: if it has more than half of its wavs)",
+        help="compare with the published counts (auto: only if more than half of the wavs are present)",
     )
 
 
@@ -76,18 +76,18 @@ def prepare(
     Args:
         corpus_dir: ``IEMOCAP_full_release``, or its parent folder.
         protocol: ``superb``, ``emobox``, ``loso10``, ``espnet`` or ``custom``; see ``iemocap_protocols.split``.
-        fold: Fold, from 1, of a protocol with several.
+        fold: Fold of the protocol, counted from 1.
         seed: Seed of superb's dev set.
-        split_rules: For ``custom``: ``SET=REGEX``; a turn is in the set of the first rule that is found in its id.
+        split_rules: For ``custom``: ``SET=REGEX``; the first rule found in the id of a turn gives its set.
         task: ``ser`` (the target is the label) or ``asr`` (the transcript, without tags such as ``[LAUGHTER]``).
         labels: ``4`` (exc merged into hap), ``4_no_exc``, ``9`` or ``all``, or rules; see ``iemocap_labels.label_map``.
-        text_case: For ``asr``: ``upper`` (default; see ``upper_words``), ``lower`` or ``released``.
-        check_counts: Whether to check the published counts: ``true``, ``false``, or ``auto``, which does if the corpus
-            has more than half of the release's wavs.
+        text_case: For ``asr``: ``upper`` (default; see ``normalize_transcript``), ``lower`` or ``released``.
+        check_counts: Whether to compare with the published counts: ``true``, ``false``, or ``auto``: only if more than
+            half of the release's wavs are present.
 
     Raises:
-        MissingFileError: if the corpus, or the wav of an evaluated turn is missing.
-        InputError: on an unknown emotion label, an invalid fold or rule, or counts that differ from the published ones.
+        MissingFileError: if the corpus or the wav of a labelled turn is missing.
+        InputError: on an unknown emotion label, an invalid fold or rule, or unexpected counts.
     """
     if text_case and task != "asr":
         raise InputError(f"--text_case {text_case} needs --task asr, got --task {task}; leave out --text_case")
@@ -115,13 +115,13 @@ def prepare(
     return split([row for row in rows if row.text], protocol, fold, seed, split_rules)
 
 
-def upper_words(text: str) -> str:
-    """Convert text to LibriSpeech's format: A-Z and apostrophes (and digits), one space between words.
+def normalize_transcript(text: str) -> str:
+    """Normalise text as in LibriSpeech: A-Z, digits and apostrophes, with one space between words.
 
     Numbers and abbreviations are not spelled out.
 
     Example:
-        >>> upper_words("I don't--I mean... 'cause Renée, well, no.")
+        >>> normalize_transcript("I don't--I mean... 'cause Renée, well, no.")
         "I DON'T I MEAN 'CAUSE RENEE WELL NO"
     """
     plain = unicodedata.normalize("NFKD", text.replace("\u2019", "'"))
@@ -133,4 +133,4 @@ def _transcript(turn: Turn, text_case: str | None) -> str:
     words = TAG.sub(" ", turn.words or "")
     if text_case == "released":
         return " ".join(words.split())
-    return upper_words(words).lower() if text_case == "lower" else upper_words(words)
+    return normalize_transcript(words).lower() if text_case == "lower" else normalize_transcript(words)

@@ -1,4 +1,4 @@
-"""IEMOCAP's emotion labels: their counts in the release, and the sets of labels that experiments use."""
+"""IEMOCAP's emotion labels: their counts in the release, and common label sets."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ LABEL_SETS = {  # name -> released label -> target
 
 
 def label_map(labels: Sequence[str]) -> dict[str, str]:
-    """Return released label -> target, for the name of a set or for rules ``RELEASED`` and ``RELEASED=TARGET``.
+    """Return released label -> target, for the name of a label set or a list of ``RELEASED`` or ``RELEASED=TARGET``.
 
-    Spaces and commas within an item separate rules, too: ``["neu, hap=joy"]`` is two rules.
+    Items can contain several rules, separated by spaces or commas: ``["neu, hap=joy"]`` is two rules.
 
     Raises:
-        InputError: on an unknown or duplicate label, and on a target that is the name of another released label, unless
-            that label has its own name as target (``hap exc=hap``).
+        InputError: on an unknown or duplicate label, or if a target is another released label that is not mapped to
+            itself (``exc=hap`` without ``hap``).
 
     Example:
         >>> label_map(["neu", "hap=joy", "exc=joy"])
@@ -61,7 +61,7 @@ def label_map(labels: Sequence[str]) -> dict[str, str]:
                 f"or one of the sets {', '.join(LABEL_SETS)}"
             )
         if released in targets:
-            raise InputError(f"--labels {rule}: duplicate label '{released}', before as '{targets[released]}'")
+            raise InputError(f"--labels {rule}: duplicate label '{released}', already mapped to '{targets[released]}'")
         if equals and not re.fullmatch(r"\w+", target):
             raise InputError(f"--labels {rule}: expected RELEASED or RELEASED=TARGET, with one word as target")
         targets[released] = target or released
@@ -74,6 +74,6 @@ def _check_collisions(targets: dict[str, str]) -> None:
         if target in COUNTS and targets.get(target) != target:
             use = f"used as '{targets[target]}'" if target in targets else "not used"
             raise InputError(
-                f"--labels {released}={target}: '{target}' is itself a label of the release, which is {use}; "
-                f"add '{target}' to merge both, or choose another target than '{target}'"
+                f"--labels {released}={target}: '{target}' is also a released label and is {use}; "
+                f"add '{target}' to merge both, or choose another target"
             )

@@ -1,4 +1,4 @@
-"""Protocols by which papers split IEMOCAP into sets. Scores of different protocols are not comparable."""
+"""Published protocols for splitting IEMOCAP into sets. Scores of different protocols are not comparable."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Sets = dict[str, list[Utterance]]
 def split(utterances: Sequence[Utterance], protocol: str, fold: int | None, seed: int, rules: Sequence[str]) -> Sets:
     """Return the sets of a protocol; empty sets are left out.
 
-    * ``superb``: test is session ``fold``, dev about 20 % of the other sessions' utterances, drawn at random (so it has
-      the same speakers as train).
-    * ``emobox``: the same without dev.
+    * ``superb``: test is session ``fold``; dev is a random sample of about 20 % of the other utterances, with
+      the same speakers as train.
+    * ``emobox``: as ``superb``, without dev.
     * ``loso10``: test is speaker ``fold`` (Ses01F, Ses01M, Ses02F, ...), dev the other speaker of that session.
-    * ``espnet``: test is session 5, dev the dialogs Ses04M with both speakers.
-    * ``custom``: an utterance is in the set of the first rule ``SET=REGEX`` that is found in its id.
+    * ``espnet``: test is session 5; dev is the dialogs ``Ses04M_*``, with both speakers.
+    * ``custom``: the first rule ``SET=REGEX`` found in the utterance id gives the set.
 
     Raises:
-        InputError: if the fold is missing, not needed or out of range, or a rule is not ``SET=REGEX``.
+        InputError: if the fold is missing or out of range, or a rule is not ``SET=REGEX``.
     """
     if protocol == "custom":
         set_of = _custom(rules)
     elif rules:
-        raise InputError(f"--split goes with --protocol custom, got --protocol {protocol}")
+        raise InputError(f"--split needs --protocol custom, got --protocol {protocol}")
     else:
         set_of = _PROTOCOLS[protocol](_check_fold(protocol, fold))
     sets: Sets = {}

@@ -1,8 +1,8 @@
-"""The turns of an IEMOCAP release, from its folders.
+"""Read the turns of an IEMOCAP release.
 
-Pitfalls of the release that are handled here: the F or M in ``Ses01F_impro01`` is the actor with the motion-capture
-markers, not the speaker; there are folders among the EmoEvaluation files, ``._*`` files, CRLF line ends, transcripts
-without a wav, and lines that begin with ``M:`` instead of an id.
+Irregularities of the release: the F or M in ``Ses01F_impro01`` is the actor with motion-capture markers, not the
+speaker; there are folders among the EmoEvaluation files, ``._*`` files, CRLF line ends, transcripts without a wav, and
+lines that begin with ``M:`` instead of an id.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Turn:
         id: Id in the release, such as ``Ses01F_impro01_M000``.
         wav: Audio file.
         label: Emotion label of the release.
-        words: Transcript with tags such as ``[LAUGHTER]``; None if there is no transcript.
+        words: Transcript with tags such as ``[LAUGHTER]``, or None.
     """
 
     id: str
@@ -45,12 +45,12 @@ class Turn:
 
     @property
     def speaker(self) -> str:
-        """Session and gender, such as ``Ses01M``; the speaker is the letter after the last underscore of the id."""
+        """Session and gender, such as ``Ses01M``; the gender is the letter after the last underscore of the id."""
         return self.id[:5] + self.id.rpartition("_")[2][0]
 
 
 def find_wavs(root: Path) -> dict[str, Path]:
-    """Return id -> wav for all sessions, evaluated or not.
+    """Return id -> wav for all sessions, with or without a label.
 
     Raises:
         MissingFileError: if there is no session.
@@ -60,21 +60,21 @@ def find_wavs(root: Path) -> dict[str, Path]:
 
 
 def read_turns(root: Path, wavs: Mapping[str, Path]) -> list[Turn]:
-    """Return the evaluated turns of all sessions, sorted by session and id.
+    """Return the labelled turns of all sessions, sorted by session and id.
 
     Raises:
         MissingFileError: if a session's folders, or the wav of a turn is missing.
-        InputError: on an unknown emotion label, or a turn with two evaluations.
+        InputError: on an unknown emotion label, or a turn with two labels.
     """
     turns: dict[str, Turn] = {}
     for session in _sessions(root):
         for turn in sorted(_read_session(session, wavs), key=lambda turn: turn.id):
             if turn.id in turns:
-                raise InputError(f"{session}: turn {turn.id} has two evaluations; unpack the release again")
+                raise InputError(f"{session}: turn {turn.id} has two labels; unpack the release again")
             turns[turn.id] = turn
     extra = wavs.keys() - turns.keys()
     if extra:
-        logging.info("%s: left out %d wavs without an evaluation, first %s", root, len(extra), min(extra))
+        logging.info("%s: left out %d wavs without a label, first %s", root, len(extra), min(extra))
     return list(turns.values())
 
 
@@ -96,17 +96,17 @@ def check_release_counts(root: Path, turns: Sequence[Turn], wavs: Mapping[str, P
     differences = [f"{name} {count} (release: {expected})" for name, count, expected in counts if count != expected]
     if differences:
         extra = wavs.keys() - {turn.id for turn in turns}
-        without = f"; {len(extra)} wavs have no evaluation, first {min(extra)}" if extra else ""
+        without = f"; {len(extra)} wavs have no label, first {min(extra)}" if extra else ""
         raise InputError(
             f"{root}: counts differ from the release: {', '.join(differences)}{without}; "
-            "unpack it again, or give --check_counts false for a part of it"
+            "unpack the release again, or give --check_counts false for a part of it"
         )
 
 
 def _sessions(root: Path) -> list[Path]:
     sessions = [path for path in sorted(root.glob("Session[1-5]")) if path.is_dir()]
     if not sessions:
-        raise MissingFileError(f"{root}: has none of Session1 to Session5. {REMEDY}")
+        raise MissingFileError(f"{root}: no folder Session1 to Session5. {REMEDY}")
     return sessions
 
 
@@ -128,7 +128,7 @@ def _read_session(session: Path, wavs: Mapping[str, Path]) -> Iterator[Turn]:
                 )
             if match["id"] not in wavs:
                 wav = session / "sentences" / "wav" / path.stem / f"{match['id']}.wav"
-                raise MissingFileError(f"{wav}: missing, but {path}:{number} evaluates it; unpack the release again")
+                raise MissingFileError(f"{wav}: missing, but {path}:{number} has its label; unpack the release again")
             yield Turn(match["id"], wavs[match["id"]], match["label"], words.get(match["id"]))
 
 

@@ -28,7 +28,7 @@ REMEDY = (
     "Download the subsets with python -m harmonifuse_espnet.bin.download, or from https://www.openslr.org/12 "
     "(mini subsets: https://www.openslr.org/31)."
 )
-TRANSCRIPTS = "[!.]*/[!.]*/[!.]*.trans.txt"  # of <reader>/<chapter>; without hidden files
+TRANSCRIPTS = "[!.]*/[!.]*/[!.]*.trans.txt"  # in <reader>/<chapter>, without hidden files
 GENDERS = {"F": "female", "M": "male"}
 TargetOf = Callable[[str, str], str]  # (reader, transcript) -> target
 
@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text_case",
         choices=("upper", "lower"),
         default="upper",
-        help="upper: as released; lower: fewer tokens with language models' tokenizers (default: %(default)s)",
+        help="upper: as released; lower: fewer tokens with the tokenizer of an LLM (default: %(default)s)",
     )
-    add_boolean(parser, "--check_counts", default=True, help="check the number of utterances of the release's subsets")
+    add_boolean(parser, "--check_counts", default=True, help="compare the number of utterances with the release")
     parser.add_argument("--task", help="name in the table of tasks (default: asr, or gender for --label gender)")
-    help = "number of threads that read chapters, for slow network drives (default: %(default)s)"
+    help = "number of threads for reading; helps on slow network drives (default: %(default)s)"
     parser.add_argument("--nj", type=int, default=4, help=help)
 
 
@@ -62,14 +62,14 @@ def prepare(
     task: str | None = None,
     nj: int = 4,
 ) -> dict[str, list[Utterance]]:
-    """Return the utterances of each subset; the set ``train_clean_5`` comes from the folder ``train-clean-5``.
+    """Return the utterances of each subset; the folder ``train-clean-5`` gives the set ``train_clean_5``.
 
     Args:
         corpus_dir: ``LibriSpeech``, or its parent folder.
         subsets: Names of folders in it; by default all that have transcripts.
         label: Target: ``text``, or ``gender`` from ``SPEAKERS.TXT``.
         text_case: Case of the transcripts: ``upper``, as released, or ``lower``.
-        check_counts: Whether to check the number of utterances of the release's subsets.
+        check_counts: Whether to compare the number of utterances with the release.
         task: Name of the task; by default ``asr`` for text, ``gender`` for gender.
         nj: Number of threads that read chapters.
 
@@ -151,7 +151,7 @@ def _read_subset(subset: Path, target_of: TargetOf, task: str, nj: int) -> list[
 
 
 def _read_chapter(folder: Path, target_of: TargetOf, task: str) -> tuple[list[Utterance], list[str]]:
-    """Return the utterances of a chapter, and its audio files without a transcript; the folder is listed only once."""
+    """Return the utterances of a chapter, and its audio files without a transcript."""
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     audio = {name for name in names if name.endswith(".flac")}
     rows = []
@@ -183,6 +183,6 @@ def _check_count(subset: Path, count: int, check_counts: bool) -> None:
     expected = COUNTS.get(subset.name, count)
     if check_counts and count != expected:
         raise InputError(
-            f"{subset}: {count} utterances, the release has {expected}; unpack it again, "
+            f"{subset}: {count} utterances, the release has {expected}; unpack the subset again, "
             "or give --check_counts false for a part of it"
         )

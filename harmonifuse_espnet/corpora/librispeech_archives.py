@@ -1,4 +1,4 @@
-"""LibriSpeech's archives at OpenSLR: their addresses and MD5 sums, and downloading a subset."""
+"""Download of LibriSpeech's archives from OpenSLR: URLs and MD5 sums."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ARCHIVES = {
 
 
 def download_subset(out_dir: Path, subset: str, base_url: str = BASE_URL, keep_archive: bool = False) -> Path:
-    """Download and unpack ``out_dir/LibriSpeech/<subset>``, unless the folder exists, which means it is complete.
+    """Download and unpack ``out_dir/LibriSpeech/<subset>``; an existing folder is complete and is kept.
 
     Raises:
         AccessError: if the server refuses or does not respond, or the folder cannot be written.

@@ -12,15 +12,15 @@ from harmonifuse_espnet.corpora import an4, crema_d, iemocap, librispeech
 from harmonifuse_espnet.data.datadir import Utterance, write_datadir
 
 CORPORA = {"an4": an4, "crema_d": crema_d, "iemocap": iemocap, "librispeech": librispeech}
-MAX_LABELS = 20  # whose counts are part of a summary
+MAX_LABELS = 20  # in a summary
 Sets = dict[str, list[Utterance]]
 
 
 def prepare_data(corpus: str, corpus_dir: str, out_dir: str, set_names: Sequence[str] = (), **options: object) -> Sets:
     """Write ``out_dir/<set>`` for every set of a corpus, print a summary of each, and return the sets.
 
-    Ids of utterances whose task is not the corpus's default get the suffix ``-<task>``, so that one recording can be in
-    a training set with two tasks.
+    If the task is not the default of the corpus, ids get the suffix ``-<task>``, so that a training set can have a
+    recording with two tasks.
 
     Args:
         corpus: A key of ``CORPORA``.
@@ -30,7 +30,7 @@ def prepare_data(corpus: str, corpus_dir: str, out_dir: str, set_names: Sequence
         **options: Options of the corpus's ``prepare``.
 
     Raises:
-        InputError: as the corpus's ``prepare`` and ``write_datadir``, or if ``set_names`` has an unknown set.
+        InputError: if ``set_names`` has an unknown set; also from the corpus's ``prepare`` and ``write_datadir``.
         OSError: if a file of the corpus is missing, or a data folder cannot be written.
     """
     reader = CORPORA[corpus]
@@ -59,7 +59,7 @@ def rename_sets(sets: Sets, set_names: Sequence[str]) -> Sets:
 
 
 def summarize(folder: Path, rows: Sequence[Utterance]) -> str:
-    """Return one line: the number of utterances, of speakers and, for a label task, of utterances with each label."""
+    """Return one line: the number of utterances and speakers, and for a label task the count of each label."""
     line = f"{folder}: {len(rows)} utterances, {len({row.speaker for row in rows})} speakers, task {rows[0].task}"
     counts = Counter(row.text for row in rows)
     are_labels = len(counts) <= MAX_LABELS and not any(" " in text for text in counts)

@@ -1,6 +1,6 @@
 """Write synthetic corpora in the layouts of LibriSpeech and IEMOCAP, with the irregularities of the releases.
 
-The folder of a chapter or dialog gets its name when it is complete: a second call needs to write only the missing ones.
+Folders of chapters and dialogs are renamed when complete, so that a second call needs to write only the missing ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CATEGORIES = {
 
 @dataclass(frozen=True)
 class ReadSentence:
-    """A read sentence: words, and samples (N,) at 16 kHz (None: an empty file)."""
+    """A sentence of read speech: words, and samples (N,) at 16 kHz, or None for an empty file."""
 
     words: str
     samples: np.ndarray | None
@@ -162,7 +162,7 @@ def _session(root: Path, dialog: str) -> Path:
 
 
 def _transcript_lines(dialog: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield transcripts, some with tags, some lines without an id, and an id without a wav."""
+    """Yield transcripts, some with tags; also lines without an id, and an id without a wav."""
     for index, (name, start, end, turn) in enumerate(rows):
         words = f"{turn.words.capitalize()}."
         if index % 9 == 4:
@@ -174,7 +174,7 @@ def _transcript_lines(dialog: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _evaluation_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield evaluations with the lines of the raters, some of which miss a number."""
+    """Yield the label of each turn and the lines of its raters, some without a number."""
     yield "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]"
     yield ""
     for index, (name, start, end, turn) in enumerate(rows):
@@ -187,7 +187,7 @@ def _evaluation_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _temporary_folder(final: Path) -> Path:
-    """Create an empty hidden folder beside ``final``, which readers of corpora ignore."""
+    """Create an empty folder beside ``final``, hidden from the corpus readers."""
     folder = final.with_name(f".{final.name}.unfinished")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""From a data folder to a batch: tables, audio, features, tokenizers, tasks, augmentation, task schedule, iterator."""
+"""Data folders, audio, features, tokenizers, tasks, augmentation, task schedule, batches."""

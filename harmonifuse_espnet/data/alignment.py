@@ -1,16 +1,14 @@
-"""Forced alignment, second part: word boundaries between the peaks of a CTC head, written as a Kaldi ``ctm``.
+"""Word boundaries from the CTC peaks of a forced alignment, and Kaldi ``ctm`` files.
 
-A CTC head has its peaks somewhere within the words, not at their boundaries (``inference/ctc_alignment.py`` finds the
-peaks). Dynamic programming places the boundaries b_1 < b_2 < ... of an utterance so that the sum of two costs is
-smallest::
+``inference/ctc_alignment.py`` aligns the words to the peaks of a CTC head, which are within words, not at their
+boundaries. Dynamic programming then finds the boundaries b_1 < b_2 < ... that minimise::
 
-    cost = sum_i 6 level(b_i) + sum_i (log(d_i / d(w_i)) / 0.3)^2
+    cost = sum_i 6 E(b_i) + sum_i (log(d_i / d(w_i)) / 0.3)^2
 
-In plain words: a boundary should be where the sound is soft, and a word should take as long as it usually does.
-``level`` is the sound level, from 0 (the softest 5 % of the utterance) to 1 (the loudest 5 %); ``d_i = b_i - b_(i-1)``
-is the duration of word w_i; ``d(w)`` is the median duration of word w in all utterances, from the boundaries of the
-previous round. b_i lies between the last peak of one word and the first peak of the next, or at most 60 ms outside.
-Without the second cost, a stop closure within a word would be mistaken for the end of the word.
+E is the log energy, scaled to 0 to 1 (:func:`log_energy`): boundaries are at low energy. ``d_i = b_i - b_(i-1)`` is the
+duration of word w_i, ``d(w)`` the median duration of word w in all utterances, from the boundaries of the previous
+iteration. b_i is between the last peak of a word and the first peak of the next, with a margin of 60 ms. The
+duration cost keeps boundaries from stop closures within words, which have low energy as well.
 """
 
 from __future__ import annotations
@@ -29,15 +27,15 @@ CTM = "ctm"  # file name in a dump folder
 COMMENT = ";;"  # at the beginning of a comment line
 FRAME_SECONDS = 0.01  # resolution of the boundaries
 MIN_WORD_SECONDS = 0.06
-_MAX_MARGIN_SECONDS = 0.06  # how far a boundary may lie outside the peaks around it
-_LEVEL_WEIGHT = 6.0
+_MAX_MARGIN_SECONDS = 0.06  # of a boundary beyond the peaks on both sides
+_ENERGY_WEIGHT = 6.0
 _LOG_DURATION_SPREAD = 0.3
-_LEVEL_WINDOW = 400  # samples, 25 ms
-_LEVEL_RANGE_DB = 40.0  # below the loudest; limits the range where an utterance has digital silence
-_MIN_LEVEL_RANGE_DB = 10.0
-_ROUNDS = 4
-_DEFAULT_DURATION_SECONDS = 0.3  # if no word has both boundaries within its utterance
-_PRIOR_COUNT = 3  # weight of the median duration of all words in that of one word, in occurrences
+_ENERGY_WINDOW = 400  # samples, 25 ms
+_MAX_ENERGY_RANGE_DB = 40.0  # maximum dynamic range, for utterances with digital silence
+_MIN_ENERGY_RANGE_DB = 10.0
+_ITERATIONS = 4
+_DEFAULT_DURATION_SECONDS = 0.3  # if all utterances have fewer than three words
+_PRIOR_COUNT = 3  # pseudo-count of the median over all words, for smoothing
 _TOO_SHORT_COST = 1e3
 
 
@@ -52,17 +50,17 @@ class Word:
 
 @dataclass
 class AlignmentState:
-    """An utterance during the search for its word boundaries.
+    """Candidates and current word boundaries of an utterance.
 
     Attributes:
         words: U words.
-        levels: Sound level of each frame of ``FRAME_SECONDS``, 0 to 1 (T,).
+        energies: Log energy of each frame of ``FRAME_SECONDS``, from 0 to 1 (T,).
         candidates: For each word but the last, the frames at which it may end: U - 1 arrays.
         boundaries: Current boundaries between the words, in frames (U - 1,).
     """
 
     words: Sequence[str]
-    levels: NDArray[np.float64]
+    energies: NDArray[np.float64]
     candidates: Sequence[NDArray[np.int64]]
     boundaries: NDArray[np.int64]
 
@@ -70,41 +68,41 @@ class AlignmentState:
     def from_peaks(
         cls, words: Sequence[str], peaks: Sequence[Sequence[float]], samples: NDArray[np.float32]
     ) -> AlignmentState:
-        """Place each boundary at the softest candidate, without durations.
+        """Initialise each boundary at the candidate of lowest energy.
 
         Args:
             words: U words.
             peaks: Times of the first and the last CTC frame of each word, in seconds (U, 2).
             samples: Audio at 16 kHz (N,).
         """
-        levels = sound_level(samples)
-        candidates = _candidates(np.asarray(peaks, dtype=np.float64), len(levels))
-        softest = [frames[levels[frames].argmin()] for frames in candidates]
-        return cls(words, levels, candidates, np.array(softest, dtype=np.int64))
+        energies = log_energy(samples)
+        candidates = _candidates(np.asarray(peaks, dtype=np.float64), len(energies))
+        lowest = [frames[energies[frames].argmin()] for frames in candidates]
+        return cls(words, energies, candidates, np.array(lowest, dtype=np.int64))
 
     def inner_durations(self) -> NDArray[np.float64]:
-        """Return the seconds of each word but the first and the last, which include silence around speech (U - 2,)."""
+        """Return the durations in seconds (U - 2,), without the first and the last word, which include silence."""
         return np.diff(self.boundaries) * FRAME_SECONDS
 
 
-def sound_level(samples: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the level from 0 to 1 of every frame of ``FRAME_SECONDS`` of samples (N,) at 16 kHz.
+def log_energy(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the log energy of each frame of ``FRAME_SECONDS`` of samples (N,) at 16 kHz, scaled to 0 to 1.
 
-    It is the power in decibels over 25 ms, scaled linearly. 1 is the 95 % quantile; 0 is the 5 % quantile, but at most
-    40 dB below it.
+    Windows are 25 ms long. 0 is the 5 % quantile, or 40 dB below the 95 % quantile if that is higher. 1 is the 95 %
+    quantile, or 10 dB above 0 if that is higher.
     """
     hop = round(FRAME_SECONDS * SAMPLE_RATE)
-    window = np.full(_LEVEL_WINDOW, 1 / _LEVEL_WINDOW)
+    window = np.full(_ENERGY_WINDOW, 1 / _ENERGY_WINDOW)
     power = np.convolve(np.square(samples, dtype=np.float64), window, "same")[::hop]
     decibels = 10 * np.log10(power + 1e-9)
     low, high = np.quantile(decibels, [0.05, 0.95])
-    low = max(low, high - _LEVEL_RANGE_DB)
-    return np.clip((decibels - low) / max(high - low, _MIN_LEVEL_RANGE_DB), 0.0, 1.0)
+    low = max(low, high - _MAX_ENERGY_RANGE_DB)
+    return np.clip((decibels - low) / max(high - low, _MIN_ENERGY_RANGE_DB), 0.0, 1.0)
 
 
 def refine_boundaries(utterances: Sequence[AlignmentState]) -> None:
-    """Minimise the cost of the boundaries of all utterances, in four rounds; durations come from the round before."""
-    for _ in range(_ROUNDS):
+    """Minimise the cost of all utterances in four iterations; each uses the durations of the previous one."""
+    for _ in range(_ITERATIONS):
         durations = _log_durations(utterances)
         for state in utterances:
             if len(state.words) > 1:
@@ -114,9 +112,9 @@ def refine_boundaries(utterances: Sequence[AlignmentState]) -> None:
 def aligned_words(state: AlignmentState) -> list[Word]:
     """Return the words with their times, or [] if one of them is shorter than ``MIN_WORD_SECONDS``.
 
-    The first word starts and the last word ends with the utterance; both include the silence there.
+    The first and the last word include the silence at the start and end of the utterance.
     """
-    edges = [0.0, *(state.boundaries * FRAME_SECONDS), len(state.levels) * FRAME_SECONDS]
+    edges = [0.0, *(state.boundaries * FRAME_SECONDS), len(state.energies) * FRAME_SECONDS]
     words = [Word(*word) for word in zip(state.words, edges, edges[1:], strict=False)]
     return words if all(word.end - word.start >= MIN_WORD_SECONDS - 1e-9 for word in words) else []
 
@@ -140,7 +138,7 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        InputError: on a line that is not valid in a ``ctm``, with file:line.
+        InputError: on an invalid line; the message has its number.
     """
     utterances: dict[str, list[Word]] = {}
     with open(path, encoding="utf-8") as lines:
@@ -158,9 +156,9 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
     return utterances
 
 
-def _candidates(peaks: NDArray[np.float64], frames: int) -> list[NDArray[np.int64]]:
-    """Return the frames, of ``frames``, at which each word but the last may end; at least one for each word."""
-    last = frames - 1
+def _candidates(peaks: NDArray[np.float64], num_frames: int) -> list[NDArray[np.int64]]:
+    """Return the candidates of each boundary, at least one, in an utterance of ``num_frames`` frames."""
+    last = num_frames - 1
     earliest = (peaks[:-1, 1] - _MAX_MARGIN_SECONDS) / FRAME_SECONDS
     latest = (peaks[1:, 0] + _MAX_MARGIN_SECONDS) / FRAME_SECONDS
     starts = np.clip(earliest.round(), 1, max(last - 1, 1)).astype(np.int64)
@@ -169,13 +167,13 @@ def _candidates(peaks: NDArray[np.float64], frames: int) -> list[NDArray[np.int6
 
 
 def _log_durations(utterances: Iterable[AlignmentState]) -> Mapping[str, float]:
-    """Return word -> logarithm of its usual duration in seconds; rare words get close to the median of all words."""
+    """Return word -> log of its median duration in seconds, smoothed towards the median over all words."""
     measured: dict[str, list[float]] = {word: [] for state in utterances for word in state.words}
     for state in utterances:
         for word, seconds in zip(state.words[1:-1], state.inner_durations(), strict=True):
             measured[word].append(float(np.log(max(seconds, MIN_WORD_SECONDS))))
-    everything = [duration for durations in measured.values() for duration in durations]
-    overall = float(np.median(everything)) if everything else float(np.log(_DEFAULT_DURATION_SECONDS))
+    pooled = [duration for durations in measured.values() for duration in durations]
+    overall = float(np.median(pooled)) if pooled else float(np.log(_DEFAULT_DURATION_SECONDS))
     return {
         word: (float(np.median(durations)) * len(durations) + overall * _PRIOR_COUNT) / (len(durations) + _PRIOR_COUNT)
         if durations
@@ -187,16 +185,16 @@ def _log_durations(utterances: Iterable[AlignmentState]) -> Mapping[str, float]:
 def _best_boundaries(state: AlignmentState, durations: Sequence[float]) -> NDArray[np.int64]:
     """Return the boundaries (U - 1,) of lowest cost, by dynamic programming over the words.
 
-    ``durations`` are the logarithms of the words' usual durations (U,).
+    ``durations`` are the logarithms of the words' median durations (U,).
     """
     candidates = state.candidates
-    cost, best_previous = _LEVEL_WEIGHT * state.levels[candidates[0]], []
+    cost, best_previous = _ENERGY_WEIGHT * state.energies[candidates[0]], []
     for previous, frames, expected in zip(candidates, candidates[1:], durations[1:], strict=False):
         seconds = (frames[None] - previous[:, None]) * FRAME_SECONDS
         deviation = np.square((np.log(np.maximum(seconds, FRAME_SECONDS)) - expected) / _LOG_DURATION_SPREAD)
         total = cost[:, None] + np.where(seconds < MIN_WORD_SECONDS, _TOO_SHORT_COST, deviation)
         best_previous.append(total.argmin(0))
-        cost = total.min(0) + _LEVEL_WEIGHT * state.levels[frames]
+        cost = total.min(0) + _ENERGY_WEIGHT * state.energies[frames]
     index = int(cost.argmin())
     boundaries = [candidates[-1][index]]
     for frames, best in zip(reversed(candidates[:-1]), reversed(best_previous), strict=True):

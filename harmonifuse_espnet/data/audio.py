@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16000  # hertz, of all audio that the model reads
 FORMATS = ("flac", "wav")
 _FULL_SCALE = 32768
-_STREAMED_BYTES = 0x7FFFF000  # a header's length from here up stands for "unknown": the file was written to a pipe
+_STREAMED_BYTES = 0x7FFFF000  # lengths from here on mean "unknown": the file was written to a pipe
 _UNKNOWN_FRAMES = 1 << 48  # libsndfile reports at least this many frames if a FLAC header has no length
 _TRUNCATED = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _IN_ARK = re.compile(r"(?P<ark>.+):\d+$")
@@ -68,7 +68,9 @@ def _read_file(path: Path) -> tuple[NDArray[np.float32], int]:
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames >= _UNKNOWN_FRAMES:
-                raise InputError(f"{path}: the header has no length; rewrite the file, for example with ffmpeg")
+                raise InputError(
+                    f"{path}: the header does not state the length; convert the file, for example with ffmpeg"
+                )
             declared = max(file.frames, _declared_frames(path, file))
             samples = file.read(dtype="float32")
             rate = int(file.samplerate)
@@ -80,7 +82,7 @@ def _read_file(path: Path) -> tuple[NDArray[np.float32], int]:
 
 
 def _declared_frames(path: Path, file: soundfile.SoundFile) -> int:
-    """Return the number of frames in the header, 0 if unknown; libsndfile silently uses the file's length instead."""
+    """Return the number of frames that the header declares, 0 if unknown; libsndfile corrects it in truncated files."""
     if file.format == "NIST":
         with path.open("rb") as header:
             count = re.search(rb"sample_count -i (\d+)", header.read(1024))
@@ -108,9 +110,9 @@ def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
 
 
 def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
-    """Resample with torchaudio (windowed sinc): (N,) -> (ceil(N * target / rate),). Equal rates return ``samples``.
+    """Resample with torchaudio (windowed sinc): (N,) -> (ceil(N * target / rate),).
 
-    Overshoot is not clipped: near full scale the result may leave [-1, 1].
+    ``samples`` is returned unchanged if the rates are equal. Overshoot beyond [-1, 1] is not clipped.
     """
     if rate == target:
         return samples
@@ -144,7 +146,7 @@ def to_16_bit(samples: NDArray[np.float32]) -> tuple[NDArray[np.int16], int]:
 def encode_audio(samples: NDArray[np.int16], rate: int, audio_format: str) -> bytes:
     """Return the bytes of a 16-bit mono ``flac`` or ``wav`` file.
 
-    They are encoded in memory and written by the caller: libsndfile reports a full disk as an error of the format.
+    They are encoded in memory, because libsndfile reports a full disk as a format error.
     """
     if audio_format not in FORMATS:
         raise InputError(f"unknown audio format '{audio_format}'; choose from {', '.join(FORMATS)}")
@@ -154,10 +156,10 @@ def encode_audio(samples: NDArray[np.int16], rate: int, audio_format: str) -> by
 
 
 def ark_entry(utterance: str, samples: NDArray[np.int16], rate: int) -> tuple[bytes, int]:
-    """Encode one entry of a Kaldi archive, with FLAC inside, which ESPnet's type ``kaldi_ark`` reads.
+    """Encode FLAC audio as an entry of a Kaldi archive, for ESPnet's type ``kaldi_ark``.
 
     Returns:
-        The bytes of the entry, and the offset in them for the ``scp`` line.
+        The bytes of the entry, and the offset of the audio in them, for the ``scp`` line.
     """
     buffer = BytesIO()
     options = {"format": "FLAC", "subtype": "PCM_16"}

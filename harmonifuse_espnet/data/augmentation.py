@@ -1,4 +1,4 @@
-"""Augmentation of the waveform in training that keeps the target: speed perturbation, white noise, gain."""
+"""Waveform augmentation that does not change the target: speed perturbation, white noise, gain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harmonifuse_espnet.data.audio import resample
 
 
 class Augmentation:
-    """Random speed, noise and gain, with options by task.
+    """Random speed perturbation, white noise and gain, configured per task.
 
-    A task without an option is not changed by it. Random numbers come from NumPy's global state, which ESPnet seeds by
-    epoch. SpecAugment's masks over time and frequency belong to the frontend.
+    An option does not change tasks that it does not list. Random numbers come from NumPy's global state, which ESPnet
+    seeds by epoch. SpecAugment is an option of the frontend.
 
     Args:
         tasks: Names of all tasks.
@@ -42,7 +42,7 @@ class Augmentation:
         options: dict[str, dict[str, Any]] = {
             "speed_perturb": self.speed_perturb, "gain": self.gain, "noise": self.noise
         }  # fmt: skip
-        self.given = [option for option, values in options.items() if values]
+        self.used_options = [option for option, values in options.items() if values]
         for option, values in options.items():
             unknown = set(values) - set(tasks)
             if unknown:
@@ -63,12 +63,12 @@ class Augmentation:
         """Augment samples (N,); the result has about N / speed factor samples.
 
         Raises:
-            InputError: if any option is given, for any task, and ``speech`` is features instead of samples.
+            InputError: if ``speech`` is features and there are options, even if only for other tasks.
         """
-        if self.given and speech.ndim != 1:
+        if self.used_options and speech.ndim != 1:
             raise InputError(
-                f"{utterance}: preprocessor_conf has {', '.join(self.given)}, which need samples (N,), but speech has "
-                f"the shape {speech.shape} of features; remove them, or train with --feats_type raw"
+                f"{utterance}: preprocessor_conf has {', '.join(self.used_options)}, which need a waveform, but speech "
+                f"has the shape {speech.shape} of features; remove them, or train with --feats_type raw"
             )
         speech = change_speed(speech, float(np.random.choice(self.speed_perturb.get(task, [1.0]))))
         if task in self.noise and np.random.random() < self.noise_prob:

@@ -1,4 +1,4 @@
-"""The batch that the data loader hands to the model."""
+"""The batch that the data loader passes to the model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Targets(NamedTuple):
     """Training targets of B utterances, padded with zeros.
 
     Attributes:
-        tokens: Token ids for the language model, the end of sequence included (B, U).
+        tokens: Token ids for the language model, with eos (B, U).
         lengths: (B,).
-        ctc_tokens: Token ids for the CTC head (B, U'), empty for tasks that answer with a label.
+        ctc_tokens: Token ids for the CTC head (B, U'), empty for label tasks.
         ctc_lengths: (B,).
-        label: Index of the label among those of its task (B,), -1 for a text.
+        label: Index of the label among those of its task (B,), -1 for text tasks.
     """
 
     tokens: Tensor
@@ -40,8 +40,8 @@ class SpeechBatch(NamedTuple):
         prompt: Token ids (B, P).
         prompt_lengths: (B,).
         task: Index of each utterance's task (B,).
-        rows: Task index -> rows of its utterances, ascending. The collate function knows them; to find them on a
-            GPU, the model would have to wait for it.
+        rows: Task index -> rows of its utterances, ascending. The collate function computes them on the CPU, which
+            avoids a synchronisation of the GPU.
         targets: None in decoding.
     """
 

@@ -10,14 +10,14 @@ from harmonifuse_espnet.common.errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_USER, _ASSISTANT = "<<<user message>>>", "<<<assistant message>>>"  # placeholders, searched for in the text
+_USER, _ASSISTANT = "<<<user message>>>", "<<<assistant message>>>"  # placeholders, found again in the formatted text
 # Llama 3's template contains the current date, but prompts must be the same in training and in decoding. This fixed
 # date is Llama 3's own default.
 _FIXED_DATE = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
 
 
 class ChatTokens(NamedTuple):
-    """Tokens of a conversation with one user message: ``preamble`` user ``opening`` assistant ``end_of_turn``.
+    """Tokens around the messages: ``preamble``, user message, ``opening``, assistant message, ``end_of_turn``.
 
     ``end_of_turn`` is None if the template has no special token after the assistant's message.
     """

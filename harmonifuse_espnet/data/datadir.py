@@ -37,7 +37,7 @@ def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
     """Return the corpus folder as an absolute path; symbolic links are kept.
 
     Raises:
-        MissingFileError: if it is not a folder; the message states what is ``expected`` in it, and the ``remedy``.
+        MissingFileError: if it is not a folder, with the ``expected`` content and a ``remedy``.
     """
     root = Path(os.path.abspath(corpus_dir))
     if not root.is_dir():
@@ -46,10 +46,10 @@ def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
 
 
 def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
-    """Write a data folder and return its number of utterances; every file is complete or absent.
+    """Write a data folder atomically and return its number of utterances.
 
     Raises:
-        InputError: if there are no utterances, an id is a duplicate, or a value is empty or not valid in a table.
+        InputError: if there are no utterances, an id is duplicate, or a value is invalid in a table.
         AccessError: if the folder cannot be written (read-only, disk full).
     """
     out_dir = Path(out_dir)
@@ -82,7 +82,7 @@ def format_table(rows: Iterable[tuple[str, str]]) -> str:
 def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     """Read a two-column Kaldi table: a key, spaces or tabs, and the rest of the line.
 
-    With ``allow_empty``, a line without a value gives an empty value, such as an empty hypothesis.
+    With ``allow_empty``, values may be empty, such as hypotheses.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -108,7 +108,7 @@ def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
 
     Raises:
         MissingFileError: if one of the folder's files is missing.
-        InputError: if an utterance is missing from one of the files; the message names both.
+        InputError: if an utterance is missing from one of the files.
     """
     path = Path(path)
     names = (audio, *TABLES)
@@ -140,14 +140,17 @@ def _check(rows: list[Utterance], out_dir: Path) -> None:
                 raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or contains a space or a slash")
         for name, value in (("text", row.text), ("audio path", row.audio)):
             if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
-                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or does not fit on one line")
+                raise InputError(
+                    f"{out_dir}: {name} {value!r} of '{row.id}' is empty, has a line break, or starts or ends with "
+                    "a space"
+                )
 
 
 def check_same_ids(data_dir: Path, tables: dict[str, dict[str, str]]) -> None:
     """Check that tables of a folder have the same utterances.
 
     Raises:
-        InputError: if an utterance of one table is missing from another; the message names it and both files.
+        InputError: if an utterance of one table is missing from another.
     """
     for name, table in tables.items():
         for other, others in tables.items():

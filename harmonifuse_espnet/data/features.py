@@ -25,7 +25,7 @@ class FeatureExtractor(Protocol):
     """A function of samples (N,) at 16 kHz that returns frames (T, width)."""
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Return the frames (T, width) of ``samples`` (N,)."""
+        """Extract the features."""
 
 
 def read_dump(data_dir: Path) -> Tables:
@@ -37,20 +37,20 @@ def read_dump(data_dir: Path) -> Tables:
     return {name: read_table(data_dir / name) for name in DUMP_TABLES}
 
 
-def write_feature_folder(tables: Tables, out_dir: Path, extract: FeatureExtractor, identity: Mapping[str, Any]) -> int:
-    """Dump the features of a dump folder and write the tables of the feature folder; return its number of utterances.
+def write_feature_folder(tables: Tables, out_dir: Path, extract: FeatureExtractor, settings: Mapping[str, Any]) -> int:
+    """Extract the features of all utterances of a dump folder; return the number of utterances.
 
     Args:
         tables: From :func:`read_dump`.
-        out_dir: Feature folder; the archives are in its ``data``.
+        out_dir: Feature folder to write, with the archives in ``out_dir/data``.
         extract: Feature extractor.
-        identity: See :func:`dump_features`.
+        settings: See :func:`dump_features`.
 
     Raises:
         AccessError: if the folder cannot be written.
     """
     wav_scp, entries = tables["wav.scp"], {}
-    shards = dump_features(wav_scp, extract, out_dir / "data", identity)
+    shards = dump_features(wav_scp, extract, out_dir / "data", settings)
     for shard in progress(shards, math.ceil(len(wav_scp) / SHARD_SIZE), "shards"):
         entries.update(shard)
     contents = {name: format_table(table.items()) for name, table in tables.items() if name != "wav.scp"}
@@ -61,15 +61,15 @@ def write_feature_folder(tables: Tables, out_dir: Path, extract: FeatureExtracto
 
 
 def dump_features(
-    wav_scp: Mapping[str, str], extract: FeatureExtractor, folder: Path, identity: Mapping[str, Any]
+    wav_scp: Mapping[str, str], extract: FeatureExtractor, folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[dict[str, tuple[str, int]]]:
-    """Dump features in shards of ``SHARD_SIZE`` utterances. Up-to-date shards are kept, so the work is resumable.
+    """Dump features in shards of ``SHARD_SIZE`` utterances; resumable, since up-to-date shards are kept.
 
     Args:
         wav_scp: Utterance id -> location of 16 kHz audio.
         extract: Feature extractor.
         folder: Output folder of ``feats.<n>.ark`` and its index ``feats.<n>.json``.
-        identity: All settings that determine the features; a shard with other settings or sources is rewritten.
+        settings: Everything that determines the features; a shard with other settings or sources is rewritten.
 
     Yields:
         For each shard, utterance id -> (location in the archive, number of frames).
@@ -81,7 +81,7 @@ def dump_features(
     for number, start in enumerate(range(0, len(utterances), SHARD_SIZE), start=1):
         shard = utterances[start : start + SHARD_SIZE]
         ark, index = folder / f"feats.{number}.ark", folder / f"feats.{number}.json"
-        made_with = {**identity, "sources": [[key, wav_scp[key]] for key in shard]}
+        made_with = {**settings, "sources": [[key, wav_scp[key]] for key in shard]}
         known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() and ark.is_file() else {}
         if known.get("made_with") != made_with:
             with writing(folder):

@@ -41,7 +41,7 @@ def format_audio(
     Args:
         data_dirs: Data folders to merge.
         out_dir: Dump folder.
-        options: Format of the audio, and filters.
+        options: Output format, and filters of the sources.
         nj: Number of processes; the result does not depend on it.
         skip_bad: Whether to drop sources that cannot be read.
 
@@ -59,7 +59,7 @@ def format_audio(
     results = _format_shards(shards, out_dir, options, nj)
     bad = [result for result in results if result.bad]
     if bad and not skip_bad:
-        raise InputError(_unusable(bad, len(results)))
+        raise InputError(_unusable_message(bad, len(results)))
     kept = [result for result in results if not result.reason]
     dropped = [result for result in results if result.reason]
     if not kept:
@@ -103,10 +103,10 @@ def _check_sources(utterances: Mapping[str, Utterance]) -> None:
         if not audio_file(utterance.audio).is_file()
     ]
     if missing:
-        raise InputError(_unusable(missing, len(utterances)))
+        raise InputError(_unusable_message(missing, len(utterances)))
 
 
-def _unusable(bad: Sequence[FormatResult], total: int) -> str:
+def _unusable_message(bad: Sequence[FormatResult], total: int) -> str:
     listed = "; ".join(f"'{result.id}': {result.reason.partition(': ')[2]}" for result in bad[:_MAX_LISTED])
     more = f"; and {len(bad) - _MAX_LISTED} more" if len(bad) > _MAX_LISTED else ""
     return (
@@ -122,7 +122,7 @@ def _format_shards(shards: Sequence[Shard], out_dir: Path, options: AudioOptions
     results = [result for shard_results in loaded for result in shard_results or []]
     pending = [shard for shard, shard_results in zip(shards, loaded, strict=True) if shard_results is None]
     if pending:
-        with writing(out_dir):  # the tables mark a complete dump folder, so they are removed first
+        with writing(out_dir):  # remove the tables first: they mark a complete dump folder
             for name in _TABLES:
                 (out_dir / name).unlink(missing_ok=True)
         count = sum(len(shard.sources) for shard in pending)
@@ -132,7 +132,7 @@ def _format_shards(shards: Sequence[Shard], out_dir: Path, options: AudioOptions
 
 
 def _run_parallel(pending: Sequence[Shard], folder: Path, options: AudioOptions, nj: int) -> Iterator[FormatResult]:
-    """Format shards in ``nj`` processes, also if it is one: with one thread each, the samples are always the same."""
+    """Format shards in ``nj`` worker processes of one thread each, so that the samples do not depend on ``nj``."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(nj, len(pending)), context, initializer=_start_worker) as pool:
         futures = [pool.submit(format_shard, shard, folder, options) for shard in pending]
@@ -145,12 +145,12 @@ def _run_parallel(pending: Sequence[Shard], folder: Path, options: AudioOptions,
 
 
 def _start_worker() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # PyTorch is imported later, by the first resampling
+    os.environ["OMP_NUM_THREADS"] = "1"  # before the first resampling imports PyTorch
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
 def _exit_with_parent() -> None:
-    """End this worker when the command is killed, so that it does not write while the command runs again."""
+    """Exit when the parent process is killed, so that this worker does not interfere with the next run."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -14,16 +14,16 @@ HUGGING_FACE_FILE = "tokenizer_config.json"
 class HuggingFaceTokenizer:
     """A language model's own tokenizer; see :class:`harmonifuse_espnet.data.tokenizer.Tokenizer`.
 
-    If it has no bos or pad token, eos takes its place.
+    eos replaces a missing bos or pad token.
 
     Args:
         name: Name on the Hugging Face Hub, or a folder written by ``save_pretrained``.
         chat_template: Put the prompt and the speech into the user's message of the tokenizer's chat template, and the
-            target into the assistant's; the template's end of the assistant's message becomes ``eos_id``.
+            target into the assistant's message; ``eos_id`` is then the token that ends the assistant's message.
 
     Raises:
         AccessError: if the name or folder does not exist, or the Hub cannot be reached.
-        InputError: if it has no eos token, or has no chat template although one is required.
+        InputError: if the tokenizer has no eos token, or no chat template although ``chat_template`` is True.
     """
 
     def __init__(self, name: str | Path, chat_template: bool = False) -> None:
@@ -60,5 +60,4 @@ class HuggingFaceTokenizer:
         return str(self.inner.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def __len__(self) -> int:
-        """Return the vocabulary size."""
         return self.vocab_size

@@ -1,4 +1,4 @@
-"""ESPnet's iterator over the task schedule: batch-interleaved training (HarmoniFuse, arXiv 2509.18570).
+"""Iterator factory for ESPnet over the task schedule: batch-interleaved training (HarmoniFuse, arXiv 2509.18570).
 
 The order of batches is a pure function of (seed, epoch), so that a resumed training gets the same batches as an
 uninterrupted one.
@@ -19,27 +19,26 @@ from harmonifuse_espnet.data.schedule import ORDERS, Batch, TaskBatches, build_p
 
 
 class TaskIterFactory(AbsIterFactory):
-    """Build the data loader of each epoch; ESPnet's ``iterator_type: task``.
+    """Build the data loader of each epoch, for ``iterator_type: task``.
 
     Args:
-        streams: Batches of each task; those of all ranks together.
-        pattern: As in :func:`harmonifuse_espnet.data.schedule.build_pattern`. Tasks of weight 0 are left out, also of
-            validation.
-        steps: Batches in an epoch; None for the number of batches of all tasks, rounded up to whole rounds of the
-            pattern and whole optimizer steps.
+        streams: Batches of each task, before they are split over the ranks.
+        pattern: As in :func:`harmonifuse_espnet.data.schedule.build_pattern`. Tasks of weight 0 are left out of
+            training and validation.
+        steps: Batches in an epoch; None for the number of batches of all tasks, rounded up to a multiple of the
+            pattern's length and of ``accum_grad``.
         loader: Arguments of ESPnet's ``SequenceIterFactory``: dataset, seed, num_workers, collate_fn, pin_memory.
-        shuffle: False gives all batches of all tasks once, in order (validation).
+        shuffle: False to use every batch of every task once, in order (validation).
         rank: Rank of this process among ``world_size``: it gets every ``world_size``-th utterance of each batch.
         world_size: Number of processes that train together.
-        accum_grad: Batches whose gradients ESPnet accumulates for one optimizer step. Every step must have all tasks
-            in the pattern's proportion, and no batch may remain for the next epoch.
-        order: ``interleaved``: one task per batch, by the pattern; ``sequential``: an epoch is sorted by task;
+        accum_grad: Batches per optimizer step (gradient accumulation). Every step must have all tasks in the pattern's
+            proportion, and every epoch a whole number of steps.
+        order: ``interleaved``: one task per batch, by the pattern; ``sequential``: batches of an epoch sorted by task;
             ``mixed``: every batch has every task.
 
     Raises:
-        InputError: if the order is unknown, a process would get no utterance of a batch (if mixed, of one of its
-            tasks), ``accum_grad`` interleaved batches are not whole rounds of the pattern, or an epoch is not a whole
-            number of optimizer steps.
+        InputError: if the order is unknown, a batch has too few utterances for all processes, ``accum_grad`` is not a
+            multiple of the pattern's length (interleaved), or ``steps`` is not a multiple of ``accum_grad``.
     """
 
     def __init__(
@@ -68,8 +67,8 @@ class TaskIterFactory(AbsIterFactory):
             smallest = min_task_utterances(task, stream, self.pattern, order if shuffle else "interleaved")
             if smallest < world_size:
                 raise InputError(
-                    f"--task_order {order}: a batch may have {smallest} utterances of task {task} for {world_size} "
-                    "processes; use larger batches (task_batches) or fewer processes"
+                    f"--task_order {order}: a batch can have only {smallest} utterances of task {task} for "
+                    f"{world_size} processes; use larger batches (task_batches) or fewer processes"
                 )
 
     def batches(self, epoch: int) -> list[Batch]:
@@ -86,9 +85,9 @@ class TaskIterFactory(AbsIterFactory):
 
 
 def _check_accumulation(accum_grad: int, pattern: Sequence[str], steps: int | None, order: str) -> None:
-    """Check that every optimizer step has the tasks in proportion: ``accum_grad`` batches are rounds of the pattern.
+    """Check that every optimizer step has the tasks in the pattern's proportion, and that epochs have whole steps.
 
-    Mixed batches always have them, sequential ones are not meant to.
+    Mixed batches always have this proportion; sequential training does not need it.
     """
     if order == "interleaved" and accum_grad > 1 and accum_grad % len(pattern):
         raise InputError(
@@ -111,6 +110,6 @@ def _nearest_multiples(value: int, unit: int) -> str:
 
 
 def _summarize(pattern: Sequence[str]) -> str:
-    """Return a short pattern itself, of a long one the counts of its tasks."""
+    """Return the pattern if it is short, else the count of each task."""
     counts = {task: pattern.count(task) for task in dict.fromkeys(pattern)}
     return ",".join(pattern) if len(pattern) <= 12 else str(counts)

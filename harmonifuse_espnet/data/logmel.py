@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harmonifuse_espnet.common.masks import length_mask
 
-LOG_FLOOR = 1.0e-6  # power: about -60 dB below a full-scale tone's mel energy
+LOG_FLOOR = 1.0e-6  # about 100 dB below the mel energy of a full-scale tone
 
 
 class LogMel(nn.Module):
@@ -21,7 +21,7 @@ class LogMel(nn.Module):
     def __init__(self, n_mels: int = 80, n_fft: int = 400, hop_length: int = 160, sample_rate: int = 16000) -> None:
         super().__init__()
         self.hop_length = hop_length
-        with torch.device("cpu"):  # torchaudio cannot create its filter bank on the meta device of a plan
+        with torch.device("cpu"):  # torchaudio cannot create its filter bank on the meta device
             self.mel = torchaudio.transforms.MelSpectrogram(
                 sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels, center=True, pad_mode="constant"
             )

@@ -1,4 +1,4 @@
-"""From an utterance of the data folder to the arrays of a training or decoding example."""
+"""Convert an utterance of a data folder to the arrays of a training or decoding example."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class HarmoniFusePreprocessor:
             which ESPnet seeds by epoch.
         tasks: Table of tasks.
         tokenizer: Tokenizer of the language model.
-        ctc_tokenizer: Tokenizer of the CTC head; None for the language model's.
+        ctc_tokenizer: Tokenizer of the CTC head; None to use ``tokenizer``.
         speed_perturb, gain, noise, noise_prob: As in :class:`harmonifuse_espnet.data.augmentation.Augmentation`.
         recombine: Task -> probability of augmentation by word recombination, such as ``{"asr": 0.7}``; see
             :class:`harmonifuse_espnet.data.recombination.Recombination`.
         data_dir: Dump folder of the training set, for ``recombine``.
 
     Raises:
-        InputError: if an option of the augmentation is invalid, or an utterance has an unknown task, or an empty or
-            unknown target; the message names the option or the utterance.
+        InputError: if an augmentation option is invalid, or an utterance has an unknown task, an unknown label or an
+            empty target.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class HarmoniFusePreprocessor:
             data: ``speech``, samples (N,) or features (T, features); ``task``; in training, ``text``, the target.
 
         Returns:
-            ``speech`` as float32; ``prompt``, ``task`` (1,) and, if there is a target, its token ids ``text`` with the
-            end of sequence, ``ctc_text`` (empty for a label) and ``label`` (1,), the index of the label among those of
-            the task or -1 for a text: as int64.
+            ``speech`` in float32, and in int64: ``prompt`` token ids, ``task`` index (1,) and, if there is a target,
+            ``text`` token ids with eos, ``ctc_text`` token ids (empty for label tasks) and ``label`` index (1,), -1 for
+            text tasks.
         """
         task = self._task(utterance, str(data["task"]).strip())
         speech: np.ndarray = np.asarray(data["speech"], dtype=np.float32)

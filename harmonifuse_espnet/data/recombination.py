@@ -1,7 +1,7 @@
 """Augmentation by word recombination: new utterances from words of the same speaker, against over-fitting.
 
-After aligned data augmentation (Lam et al., 2021, arXiv:2104.01393), which replaces some words of an utterance by other
-recordings; here all words of an utterance are replaced. Meant for small corpora.
+Based on aligned data augmentation (Lam et al., 2021, arXiv:2104.01393), which replaces some words of an utterance; here
+all words are replaced. Intended for small corpora.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import Tasks
 
 MAX_RUN = 3  # consecutive words of one source utterance
-MIN_UTTERANCES = 3  # of a speaker and task; with fewer, utterances are not replaced
+MIN_UTTERANCES = 3  # per speaker and task, for any to be replaced
 MAX_LENGTH_RATIO = 1.5  # new length / original length; batch sizes were chosen for the original lengths
 _CROSSFADE = round(0.005 * SAMPLE_RATE)  # samples
 
 
 class Recombination:
-    """Replace utterances by runs of one to ``MAX_RUN`` words of the same speaker and task, with as many words.
+    """Replace an utterance by runs of words from utterances of the same speaker and task; the number of words is kept.
 
     The word boundaries of the data set stay in memory. Random numbers come from NumPy's global state.
 
     Args:
         tasks: Table of tasks.
-        probs: Task with text targets -> probability that an utterance is replaced.
+        probs: Text task -> probability of replacing an utterance.
         data_dir: Dump folder with ``wav.scp``, ``text``, ``utt2spk``, ``utt2task`` and the ``ctm`` of stage 5.
 
     Raises:
         MissingFileError: if the ``ctm`` is missing.
-        InputError: if the words of the ``ctm`` differ from ``text``, or ``probs`` has an unknown task, a task with
-            labels or an invalid probability.
+        InputError: if the words of the ``ctm`` differ from ``text``, or ``probs`` has an unknown task, a label
+            task or an invalid probability.
     """
 
     def __init__(self, tasks: Tasks, probs: Mapping[str, float], data_dir: Path) -> None:
@@ -64,10 +64,10 @@ class Recombination:
     def __call__(
         self, speech: NDArray[np.float32], text: str, task: str, utterance: str
     ) -> tuple[NDArray[np.float32], str]:
-        """Return samples (N,) and transcript of a new utterance, or the arguments.
+        """Return the samples (N,) and transcript of a new utterance, or the arguments unchanged.
 
-        The utterance is not replaced with probability 1 - p, if its words have no boundaries, if its speaker has fewer
-        than ``MIN_UTTERANCES``, or if the new one is more than ``MAX_LENGTH_RATIO`` times as long.
+        The utterance is kept with probability 1 - p; if it has no word boundaries; if its speaker has fewer than
+        ``MIN_UTTERANCES``; or if the new utterance is more than ``MAX_LENGTH_RATIO`` times as long.
 
         Raises:
             InputError: if ``speech`` is features instead of samples.
@@ -76,7 +76,7 @@ class Recombination:
             return speech, text
         if speech.ndim != 1:
             raise InputError(
-                f"{utterance}: preprocessor_conf has recombine, which needs samples (N,), but speech has the shape "
+                f"{utterance}: preprocessor_conf has recombine, which needs a waveform, but speech has the shape "
                 f"{speech.shape} of features; remove it, or train with --feats_type raw"
             )
         sources = self.utterances[task, self.speakers[utterance]] if utterance in self.words else []

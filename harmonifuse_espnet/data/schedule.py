@@ -1,6 +1,6 @@
-"""The task schedule: the stream of batches of each task, and the order in which training goes through them.
+"""The task schedule: a stream of batches for each task, and the order of batches in training.
 
-Everything is a pure function of seeds and positions, so that a resumed training gets the same batches as an
+The order is a pure function of the seed and the position, so that a resumed training gets the same batches as an
 uninterrupted one.
 """
 
@@ -18,18 +18,18 @@ Batch = tuple[str, ...]  # utterance ids
 
 
 class TaskBatches:
-    """The infinite stream of one task's batches, shuffled pass by pass.
+    """An infinite stream of one task's batches, reshuffled on every pass over the data.
 
     Args:
-        batches: Batches of utterance ids that make up one pass over the data.
+        batches: Batches of utterance ids, one pass over the data.
         seed: Seed of the shuffling; a different one for each task.
-        shuffle_window: Fraction of the data within which utterances are exchanged between batches on every pass.
-            0 shuffles whole batches. 1 redraws all batches at random, for batches that are not sorted by length (where
-            length correlates with the label, as slow speech with sadness, a sorted batch has one class). In between,
-            batches sorted by length stay approximately sorted.
+        shuffle_window: Fraction of the data within which utterances move between batches on every pass. 0 only
+            shuffles the order of batches. 1 forms new random batches; use it where length correlates with the label
+            (sad speech is slow, so that a batch sorted by length has mostly one label). In between, batches sorted by
+            length stay approximately sorted.
 
     Raises:
-        InputError: if ``shuffle_window`` is not from 0 to 1.
+        InputError: if ``shuffle_window`` is out of range.
 
     Example:
         >>> stream = TaskBatches([("a",), ("b",)], seed=0)
@@ -52,10 +52,10 @@ class TaskBatches:
         random = np.random.default_rng([self.seed, number])
         batches = self.batches
         if self.shuffle_window:
-            members = [member for batch in batches for member in batch]
-            positions = np.linspace(0, 1, len(members))
-            keys = (1 - self.shuffle_window) * positions + self.shuffle_window * random.random(len(members))
-            shuffled = iter([members[index] for index in np.argsort(keys)])
+            utterances = [utterance for batch in batches for utterance in batch]
+            positions = np.linspace(0, 1, len(utterances))
+            keys = (1 - self.shuffle_window) * positions + self.shuffle_window * random.random(len(utterances))
+            shuffled = iter([utterances[index] for index in np.argsort(keys)])
             batches = [tuple(next(shuffled) for _ in batch) for batch in batches]
         return [batches[index] for index in random.permutation(len(batches))]
 
@@ -68,14 +68,14 @@ class TaskBatches:
 
 
 class BalancedBatches(TaskBatches):
-    """The infinite stream of a label task's batches, in which all labels are equally frequent.
+    """An infinite stream of a label task's batches in which all labels are equally frequent.
 
-    Utterances are drawn label by label in rotation, each label from its own infinite shuffled stream, so that
-    utterances of rare labels are drawn more often. Each batch is then shuffled, because mixed batches and distributed
-    training take every n-th utterance of a batch, which would all have one label.
+    The labels rotate, and each label has its own infinite shuffled stream: utterances of rare labels are drawn more
+    often. Each batch is then shuffled, because mixed batches and distributed training take every n-th utterance of a
+    batch, and these would all have the same label.
 
     Args:
-        batches: As in :class:`TaskBatches`; only their sizes are kept.
+        batches: As in :class:`TaskBatches`; the new batches have the same sizes.
         seed: As in :class:`TaskBatches`.
         labels: Utterance id -> label.
 
@@ -88,34 +88,34 @@ class BalancedBatches(TaskBatches):
 
     def __init__(self, batches: Sequence[Sequence[str]], seed: int, labels: Mapping[str, str]) -> None:
         super().__init__(batches, seed, shuffle_window=1.0)
-        members = [member for batch in self.batches for member in batch]
-        self.size, present = len(members), sorted({labels[member] for member in members})
+        utterances = [utterance for batch in self.batches for utterance in batch]
+        self.size, present = len(utterances), sorted({labels[utterance] for utterance in utterances})
         self.by_label = {
             label: TaskBatches(
-                [(member,) for member in members if labels[member] == label], seed * len(present) + index
+                [(utterance,) for utterance in utterances if labels[utterance] == label], seed * len(present) + index
             )
             for index, label in enumerate(present)
         }
 
     def one_pass(self, number: int) -> list[Batch]:
-        """Return the batches of pass ``number``, counted from 0: as many draws as utterances."""
+        """Return the batches of pass ``number``, counted from 0, with one draw for each utterance of the data."""
         random = np.random.default_rng([self.seed, number])
         drawn = interleave(list(self.by_label), self.by_label, number * self.size, self.size)
-        members = iter([member for (member,) in drawn])
-        return [tuple(random.permutation([next(members) for _ in batch]).tolist()) for batch in self.batches]
+        utterances = iter([utterance for (utterance,) in drawn])
+        return [tuple(random.permutation([next(utterances) for _ in batch]).tolist()) for batch in self.batches]
 
 
 def build_pattern(pattern: str | Mapping[str, int], streams: Mapping[str, Sized]) -> list[str]:
     """Return the shortest sequence of tasks that the schedule repeats throughout training, one task per batch.
 
     Args:
-        pattern: ``round_robin`` (one batch of each task, in the order of the table), ``proportional`` (sampling weights
-            are the tasks' numbers of batches), or sampling weights such as ``{"asr": 2, "ser": 1}``. Each task's
-            batches are spread evenly over the pattern. A task of weight 0 is left out.
+        pattern: ``round_robin`` (one batch of each task, in the order of the table), ``proportional`` (the sampling
+            weight of a task is its number of batches), or sampling weights such as ``{"asr": 2, "ser": 1}``. The
+            batches of a task are spread evenly over the pattern. A task of weight 0 is left out.
         streams: Batches of each task.
 
     Raises:
-        InputError: if the pattern is unknown, or its weights are not integers >= 0 of all tasks, at least one above 0.
+        InputError: if the pattern is unknown, or a weight is missing, unknown, or not an integer >= 0, or all are 0.
 
     Example:
         >>> build_pattern({"asr": 2, "ser": 1}, {"asr": "..", "ser": "."})
@@ -146,7 +146,7 @@ def build_pattern(pattern: str | Mapping[str, int], streams: Mapping[str, Sized]
 
 
 def interleave(pattern: Sequence[str], streams: Mapping[str, TaskBatches], start: int, count: int) -> list[Batch]:
-    """Return the batches of steps ``start`` to ``start + count`` of training: one task per batch, by the pattern.
+    """Return the batches of ``count`` training steps from step ``start``: one task per batch, by the pattern.
 
     Example:
         >>> streams = {"asr": TaskBatches([("a",)], 0), "ser": TaskBatches([("s",)], 1)}
@@ -175,11 +175,11 @@ def sort_by_task(pattern: Sequence[str], streams: Mapping[str, TaskBatches], sta
 
 
 def mix(pattern: Sequence[str], streams: Mapping[str, TaskBatches], start: int, count: int) -> list[Batch]:
-    """Return the utterances of :func:`interleave` redistributed, so that every batch has every task.
+    """Redistribute the utterances of :func:`interleave` so that every batch has every task.
 
-    The utterances of each round of the pattern are pooled task by task and dealt to the batches of the round one by
-    one: every batch has the tasks in the pattern's proportion. Rounds are counted from step 0 of training; an epoch may
-    begin and end within one.
+    The utterances of each repetition of the pattern (a round) are sorted by task and distributed one by one to its
+    batches, which then have the tasks in the pattern's proportion. The first round starts at step 0 of training; an
+    epoch may begin and end within a round.
 
     Example:
         >>> streams = {"asr": TaskBatches([("a", "a", "a")], 0), "ser": TaskBatches([("s", "s", "s")], 1)}
@@ -202,10 +202,10 @@ ORDERS = {"interleaved": interleave, "sequential": sort_by_task, "mixed": mix}
 
 
 def min_task_utterances(task: str, stream: TaskBatches, pattern: Sequence[str], order: str) -> int:
-    """Return the minimum number of a task's utterances in its batches, or in all batches if ``order`` is ``mixed``.
+    """Return the smallest number of a task's utterances in a batch of this task, or in any batch if ``order`` is mixed.
 
     Example:
-        >>> stream = TaskBatches([("a", "b", "c"), ("d",)], seed=0)  # one round may have the small batch of two passes
+        >>> stream = TaskBatches([("a", "b", "c"), ("d",)], seed=0)  # a round of 3 can have the small batch twice
         >>> [min_task_utterances("asr", stream, ["asr", "asr", "asr"], order) for order in ("interleaved", "mixed")]
         [1, 1]
     """
@@ -213,7 +213,7 @@ def min_task_utterances(task: str, stream: TaskBatches, pattern: Sequence[str], 
     if order != "mixed":
         return min(sizes)
     count = pattern.count(task)
-    passes = count // len(sizes) + 2  # that one round may overlap
+    passes = count // len(sizes) + 2  # maximum number of passes in a round
     return sum(sorted(sizes * passes)[:count]) // len(pattern)
 
 

@@ -1,4 +1,4 @@
-"""A sentencepiece model as the tokenizer."""
+"""Tokenizer with a sentencepiece model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SentencePieceTokenizer:
     def __init__(self, path: str | Path) -> None:
         file = Path(path) / SENTENCEPIECE_FILE if Path(path).is_dir() else Path(path)
         if not file.is_file():
-            raise MissingFileError(f"{file}: no such tokenizer; train_tokenizer (stage 4) makes it")
+            raise MissingFileError(f"{file}: no such tokenizer; train_tokenizer (stage 4) creates it")
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=file.read_bytes())
         except RuntimeError as error:
@@ -55,5 +55,4 @@ class SentencePieceTokenizer:
         return self.processor.decode([int(i) for i in ids])
 
     def __len__(self) -> int:
-        """Return the vocabulary size."""
         return self.vocab_size

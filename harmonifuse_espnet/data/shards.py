@@ -1,9 +1,8 @@
 """One shard of formatted audio: the unit of parallel work and of resuming.
 
-A shard is up to a hundred utterances and their folder ``format.<n>/``, with the audio and ``shard.json``, which records
-the options, the sources and the results. The folder gets its name only when it is complete: an interrupted shard is
-formatted again, an up-to-date one is kept. The assignment of utterances to shards depends only on their ids, not on the
-number of processes.
+A shard has up to a hundred utterances. Its folder ``format.<n>/`` contains the audio and ``shard.json`` with the
+options, sources and results, and is written under a temporary name first: interrupted shards are formatted again,
+up-to-date ones are kept. The assignment of utterances to shards depends only on their ids.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHARD_SIZE = 100  # utterances
-_VERSION = 1  # of shard.json and of how audio is formatted
+_VERSION = 1  # of shard.json and the audio formatting
 
 
 @dataclass(frozen=True)
 class AudioOptions:
-    """Format of the output, and which sources are dropped.
+    """Output format, and filters of the sources.
 
     Attributes:
         audio_format: ``flac``, ``wav``, ``kaldi_ark`` (one archive per shard, with FLAC inside), or ``original``: files
             with the output's sampling rate are checked and used in place, others become FLAC.
         sample_rate: Sampling rate of the output in hertz.
-        min_duration: Shorter sources are dropped, in seconds. If it is above 0, digital silence is dropped, too.
-        max_duration: Longer sources are dropped, in seconds.
+        min_duration: Minimum duration in seconds. If it is above 0, digital silence is dropped as well.
+        max_duration: Maximum duration in seconds.
         expected_sample_rate: Sampling rate in hertz that every source must have; None to resample any rate.
     """
 
@@ -55,12 +54,12 @@ class FormatResult:
 
     Attributes:
         id: Utterance id.
-        location: Audio, ``file`` or ``file.ark:offset``, relative to the folder of the shards; the absolute path of an
-            original that is used in place; empty if the utterance was dropped.
+        location: ``file`` or ``file.ark:offset`` relative to the folder of the shards, or the absolute path of an
+            original file; empty if the utterance was dropped.
         num_samples: Length in samples at the output's sampling rate.
         clamped: Number of samples that were beyond full scale after resampling.
         reason: Reason for dropping the utterance, ``kind: details``; empty if it was kept.
-        bad: True if the source cannot be read, False if it was kept or filtered.
+        bad: Whether the source cannot be read.
     """
 
     id: str
@@ -73,13 +72,13 @@ class FormatResult:
 
 @dataclass(frozen=True)
 class Shard:
-    """Utterances that are formatted together: pairs of id and source location, as in ``wav.scp``."""
+    """Utterances that are formatted together; ``sources`` are pairs of id and location, as in ``wav.scp``."""
 
     name: str
     sources: tuple[tuple[str, str], ...]
 
     def fingerprint(self, options: AudioOptions) -> str:
-        """Return a hash of the options and of each source's path, size and time of modification."""
+        """Return a hash of the options and of each source's path, size and modification time."""
         stats = [(utterance, source, *_stat(source)) for utterance, source in self.sources]
         return hashlib.sha256(json.dumps([_VERSION, asdict(options), stats]).encode()).hexdigest()
 
@@ -92,9 +91,9 @@ def make_shards(sources: Iterable[tuple[str, str]]) -> list[Shard]:
 
 
 def load_up_to_date(shard: Shard, folder: Path, options: AudioOptions) -> list[FormatResult] | None:
-    """Return the results of a shard that is already formatted from these sources with these options, else None.
+    """Return the results of a shard if it is up to date with its sources and ``options``, else None.
 
-    A shard with unreadable sources is not up to date: they are read again.
+    A shard with unreadable sources is never up to date.
     """
     try:
         state = json.loads((folder / shard.name / "shard.json").read_text(encoding="utf-8"))
@@ -111,15 +110,12 @@ def load_up_to_date(shard: Shard, folder: Path, options: AudioOptions) -> list[F
 
 
 def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[FormatResult]:
-    """Format the audio of a shard into ``folder/<name of the shard>/``.
-
-    Returns:
-        One result for each utterance, in the order of the shard; ``bad`` is set for sources that cannot be read.
+    """Format the audio of a shard into ``folder/<name of the shard>/``; return one result for each utterance.
 
     Raises:
         AccessError: if the folder cannot be written; the incomplete shard is removed.
     """
-    fingerprint = shard.fingerprint(options)  # before reading, so that a source that changes now is out of date later
+    fingerprint = shard.fingerprint(options)  # before reading, in case a source changes meanwhile
     temporary = folder / f"{shard.name}.tmp"
     with writing(folder):
         shutil.rmtree(temporary, ignore_errors=True)
@@ -142,7 +138,7 @@ def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[Form
 
 
 def remove_stale(shards: Sequence[Shard], folder: Path) -> None:
-    """Remove other shards from the folder: those of earlier calls with more utterances, and incomplete ones."""
+    """Remove the shards of earlier calls, and incomplete ones."""
     names = {shard.name for shard in shards}
     with writing(folder):
         for path in folder.glob("format.*"):
@@ -195,7 +191,7 @@ def _store(utterance: str, samples: NDArray[np.int16], folder: Path, options: Au
 
 
 def _stat(source: str) -> tuple[int, int]:
-    """Return size and time of modification (ns); -1 for both if the file does not exist."""
+    """Return the size and the modification time in ns, or (-1, -1) if the file does not exist."""
     path = audio_file(source)
     if not path.is_file():
         return -1, -1

@@ -41,10 +41,10 @@ def collect_stats(
         data_dir: Dump folder of stage 2, or feature folder of stage 3.
         out_dir: Folder to write.
         tasks: File of the table of tasks.
-        tokenizer: Folder of stage 4.
+        tokenizer: Tokenizer folder of stage 4.
         feats_type: Contents of ``data_dir``: ``raw``, ``fbank`` or ``ssl``.
         n_mels: Mel bins of the features; None to write no statistics.
-        max_utterances: Maximum number of utterances for the statistics, a random sample.
+        max_utterances: Maximum number of utterances for the statistics, which are sampled at random.
         seed: Seed of the sample.
 
     Raises:
@@ -53,10 +53,11 @@ def collect_stats(
     """
     if max_utterances < 1:
         raise InputError(f"--max_utterances must be at least 1, got {max_utterances}")
-    targets, loaded = read_targets(data_dir, build_tasks(load_tasks(tasks))), load_tokenizer(tokenizer)
+    targets = read_targets(data_dir, build_tasks(load_tasks(tasks)))
+    loaded_tokenizer = load_tokenizer(tokenizer)
     files: dict[str, str | bytes] = {
         "speech_shape": speech_shape(data_dir, feats_type, targets),
-        "text_shape": text_shape(targets, loaded),
+        "text_shape": text_shape(targets, loaded_tokenizer),
     }
     summary = f"{out_dir}: lengths of {len(targets)} utterances"
     if n_mels is not None:
@@ -66,8 +67,8 @@ def collect_stats(
     return summary
 
 
-def configured_mels(train_config: str | None) -> int:
-    """Return ``frontend_conf.n_mels`` of a training configuration; 80 if it has none.
+def read_n_mels(train_config: str | None) -> int:
+    """Return ``frontend_conf.n_mels`` of a training configuration, by default 80.
 
     Raises:
         InputError: if it is not a positive integer, or the configuration cannot be read.
@@ -90,7 +91,7 @@ def speech_shape(data_dir: Path, feats_type: str, targets: dict[str, Target]) ->
     table = data_dir / LENGTH_TABLES[feats_type]
     if not table.is_file():
         stage = "format_audio (stage 2)" if feats_type == "raw" else "extract_features (stage 3)"
-        raise MissingFileError(f"{table}: no such file; {stage} makes it")
+        raise MissingFileError(f"{table}: no such file; {stage} creates it")
     lengths = read_table(table)
     check_same_ids(data_dir, {table.name: lengths, "text": dict.fromkeys(targets, "")})
     for utterance, length in lengths.items():
@@ -100,7 +101,7 @@ def speech_shape(data_dir: Path, feats_type: str, targets: dict[str, Target]) ->
 
 
 def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
-    """Return lines ``utterance tokens,vocab_size``: the number of tokens of the target and eos.
+    """Return lines ``utterance tokens,vocab_size``, with the number of target tokens including eos.
 
     Raises:
         InputError: if a target has no tokens.
@@ -115,7 +116,7 @@ def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
 
 
 def feats_stats(data_dir: Path, feats_type: str, n_mels: int, max_utterances: int, seed: int) -> tuple[bytes, int]:
-    """Sum the features of a random sample of utterances, in the format of ESPnet's ``GlobalMVN``.
+    """Compute the statistics of a random sample of utterances for ESPnet's ``GlobalMVN``.
 
     Returns:
         The bytes of an ``npz`` with ``count`` (frames), ``sum`` and ``sum_square`` (n_mels,); the number of utterances.
@@ -176,11 +177,11 @@ def _read_dumped(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float6
 
 
 def stats_path(feats_stats: str | Path | None) -> str | None:
-    """Return the path of the statistics of stage 5, after checking that the file exists.
+    """Check that the statistics of stage 5 exist, and return their path.
 
     Raises:
         MissingFileError: if it does not exist.
     """
     if feats_stats is not None and not Path(feats_stats).is_file():
-        raise MissingFileError(f"{feats_stats}: no such statistics file; stage 5 makes it")
+        raise MissingFileError(f"{feats_stats}: no such statistics file; stage 5 creates it")
     return str(feats_stats) if feats_stats is not None else None

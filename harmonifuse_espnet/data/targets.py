@@ -22,7 +22,7 @@ def read_targets(data_dir: str | Path, tasks: Tasks) -> dict[str, Target]:
 
     Raises:
         FileNotFoundError: if ``text`` or ``utt2task`` is missing.
-        InputError: if an utterance is in only one of them, or has an unknown task or label.
+        InputError: if an utterance is missing from one of them, or has an unknown task or label.
     """
     data_dir = Path(data_dir)
     texts, utt2task = read_table(data_dir / "text"), read_table(data_dir / "utt2task")

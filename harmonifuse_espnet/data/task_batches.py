@@ -1,4 +1,4 @@
-"""Batches of each task from the lengths of stage 5, made by ESPnet's batch samplers."""
+"""Batches of each task, from ESPnet's batch samplers and the lengths that stage 5 collects."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def build_task_batches(
 
     Args:
         utt2task: Utterance id -> task name.
-        shape_files: ESPnet's, with the lengths of speech and text.
+        shape_files: ESPnet's shape files, the lengths of speech and text.
         sampler: Arguments of ESPnet's ``build_batch_sampler``: type, batch_size, batch_bins, ...
         per_task: Task name -> arguments that differ for it, such as ``{"ser": {"type": "unsorted", "batch_size": 8}}``.
             ``balanced: true`` makes all labels of a task equally frequent. ``shuffle_window`` is as in
             :class:`harmonifuse_espnet.data.schedule.TaskBatches`; the default is 1 for unsorted batches, else 0.
-        seed: Seed from which each stream gets its own.
-        tasks: Table of tasks, in whose order the streams are returned.
-        text_file: ``text`` of the data folder, for labels.
+        seed: Base of the streams' seeds.
+        tasks: Table of tasks; the streams have its order.
+        text_file: ``text`` of the data folder, with the labels.
 
     Raises:
         InputError: if an utterance of the shape files has no task or an unknown one, ``per_task`` has a task without
@@ -77,7 +77,9 @@ def _present_tasks(
         )
     absent = sorted(set(per_task) - present)
     if absent:
-        raise InputError(f"task_batches has {absent}, but the data have only {sorted(present)}; remove the others")
+        raise InputError(
+            f"task_batches has {absent}, but the data have only {sorted(present)}; remove the unused tasks"
+        )
     return [name for name in tasks if name in present]
 
 
@@ -102,17 +104,17 @@ def _shuffled_batches(task: str, batches: Sequence[Sequence[str]], seed: int, sh
 
 
 def _check_balanced(task: SpeechTask, batch_type: str, shuffle_window: float | None) -> None:
-    """Check that batches of a task can have all labels equally often."""
+    """Check that the batches of a task can be balanced by label."""
     where = f"task_batches: task '{task.name}' has balanced: true"
     if task.answer != "label":
-        raise InputError(f"{where}, but its answer is {task.answer}, without labels; remove balanced")
+        raise InputError(f"{where}, but answer: {task.answer}, which has no labels; remove balanced")
     if batch_type != "unsorted":
         raise InputError(
             f"{where} and type: {batch_type}, but batches drawn by label cannot be sorted; use type: unsorted"
         )
     if shuffle_window is not None:
         raise InputError(
-            f"{where} and shuffle_window: {shuffle_window}, but batches drawn by label are always redrawn; remove "
+            f"{where} and shuffle_window: {shuffle_window}, but batches drawn by label are always random; remove "
             "shuffle_window"
         )
 

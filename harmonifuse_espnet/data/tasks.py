@@ -1,6 +1,6 @@
-"""The table of tasks: the prompts of each task, its kind of answer (free text or a label), and its labels.
+"""The table of tasks: the prompts of each task, its kind of target (free text or a label), and its labels.
 
-A task is data: a new one needs an entry in this YAML mapping and a data folder, but no code::
+A new task needs an entry in this YAML mapping and a data folder, but no code::
 
     asr:
       answer: text
@@ -23,7 +23,7 @@ import yaml
 
 from harmonifuse_espnet.common.errors import InputError
 
-ANSWER_KINDS = ("text", "label")
+TARGET_KINDS = ("text", "label")
 KEYS = {"answer", "held_out_prompts", "labels", "prompts"}
 
 
@@ -33,11 +33,11 @@ class SpeechTask:
 
     Attributes:
         name: Name in ``utt2task``, logs and scores.
-        index: Position in the table: the row of the task in per-task parameters.
+        index: Position in the table, and index of per-task parameters.
         prompts: Wordings of the prompt. Training draws one at random, decoding uses the first.
-        answer: ``text`` (free text, scored by WER and CER) or ``label`` (one of ``labels``, scored by WA, UA and F1).
-        labels: For ``label``: label in the data -> its text for the language model.
-        held_out_prompts: Wordings that training never uses, to test how the model generalises to new prompts.
+        answer: Kind of target: ``text`` (free text; WER and CER) or ``label`` (one of ``labels``; WA, UA and F1).
+        labels: Label in the data folder -> text for the language model; empty for text tasks.
+        held_out_prompts: Wordings that training does not use, to test generalisation to new prompts.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SpeechTask:
 
         Args:
             target: Transcript or label.
-            where: Place of the target, for error messages.
+            where: File or utterance of the target, for error messages.
 
         Raises:
             InputError: if the target is empty, or is not one of the task's labels.
@@ -78,10 +78,10 @@ Tasks = dict[str, SpeechTask]
 
 
 def build_tasks(table: Mapping[str, Any]) -> Tasks:
-    """Return the tasks of a table that was read from YAML, in the order of the table.
+    """Build the tasks of a parsed YAML table, in its order.
 
     Raises:
-        InputError: if a task has no prompts, an unknown kind of answer, a held-out prompt that is empty or among
+        InputError: if a task has no prompts, an unknown ``answer``, a held-out prompt that is empty or among
             ``prompts``, fewer than two labels, or two labels with the same text.
     """
     if not isinstance(table, Mapping) or not table:
@@ -121,20 +121,18 @@ def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
                 f"{'one of its prompts' if prompt.strip() else 'empty'}; change or remove it in 'held_out_prompts'"
             )
     answer = entry.get("answer")
-    if answer not in ANSWER_KINDS:
-        raise InputError(f"task '{name}' has the answer {answer!r}; expected {' or '.join(ANSWER_KINDS)}")
+    if answer not in TARGET_KINDS:
+        raise InputError(f"task '{name}' has answer: {answer!r}; expected {' or '.join(TARGET_KINDS)}")
     labels = _label_texts(entry.get("labels") or {})
     if answer == "label" and len(labels) < 2:
-        raise InputError(
-            f"task '{name}' has the answer 'label' and {len(labels)} labels; add at least two under 'labels'"
-        )
+        raise InputError(f"task '{name}' has answer: label and {len(labels)} labels; add at least two under 'labels'")
     if len(set(labels.values())) < len(labels):
         raise InputError(f"task '{name}' has two labels with the same text: {labels}; change one of them")
     return SpeechTask(name, index, prompts, answer, labels, held_out)
 
 
 def _label_texts(labels: Any) -> dict[str, str]:
-    """Return label -> text; in a list, the label is its own text."""
+    """Return label -> text; labels in a list are their own texts."""
     if isinstance(labels, Mapping):
         return {str(label): str(text) for label, text in labels.items()}
     return {str(label): str(label) for label in labels}

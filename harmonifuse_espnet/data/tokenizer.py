@@ -1,4 +1,4 @@
-"""The interface of all tokenizers, and loading one by its path or name."""
+"""Tokenizer interface, and loading of a tokenizer from a path or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harmonifuse_espnet.data.sentencepiece_tokenizer import SENTENCEPIECE_FILE, 
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back.
+    """Interface of the tokenizers, which convert text to token ids and back.
 
     Attributes:
         name: Path or name, for error messages.
-        vocab_size: Ids are from 0 to ``vocab_size - 1``.
+        vocab_size: Number of tokens.
         preamble_ids: Tokens before the prompt.
         opening_ids: Tokens between the speech and the target.
         bos_id: Beginning of sequence.
         eos_id: End of a target.
-        pad_id: Padding of batches; never part of a target.
+        pad_id: Padding; may equal ``eos_id``.
         unk_id: Unknown token; None if every text can be encoded.
     """
 
@@ -42,7 +42,7 @@ class Tokenizer(Protocol):
 
 
 def load_tokenizer(path_or_name: str | Path, chat_template: bool = False) -> Tokenizer:
-    """Load the tokenizer of a folder of stage 4, of a ``.model`` file, or of a model on the Hugging Face Hub.
+    """Load a tokenizer from a folder of stage 4, a ``.model`` file, or the Hugging Face Hub.
 
     Args:
         path_or_name: Path, or name on the Hub.
@@ -50,7 +50,7 @@ def load_tokenizer(path_or_name: str | Path, chat_template: bool = False) -> Tok
 
     Raises:
         MissingFileError: if ``path_or_name`` looks like a path and does not exist, or the folder has no tokenizer.
-        InputError: if the file is not a tokenizer, or has no chat template although one is required.
+        InputError: if the file is not a tokenizer, or has no chat template although ``chat_template`` is True.
         AccessError: if the Hub does not have the name or cannot be reached.
     """
     path = Path(path_or_name)
@@ -64,7 +64,7 @@ def load_tokenizer(path_or_name: str | Path, chat_template: bool = False) -> Tok
     looks_like_path = path.exists() or path.is_absolute() or str(path_or_name).startswith(".") or len(path.parts) > 2
     if looks_like_path and not (path / HUGGING_FACE_FILE).is_file():
         raise MissingFileError(
-            f"{path}: no tokenizer here, neither {SENTENCEPIECE_FILE} nor {HUGGING_FACE_FILE}; "
-            "train_tokenizer (stage 4) makes it"
+            f"{path}: no tokenizer in this folder, neither {SENTENCEPIECE_FILE} nor {HUGGING_FACE_FILE}; "
+            "train_tokenizer (stage 4) creates it"
         )
     return HuggingFaceTokenizer(path_or_name, chat_template)

@@ -1,4 +1,4 @@
-"""Stage 4: train a sentencepiece tokenizer, or save a language model's own; and checks of both."""
+"""Stage 4: train a sentencepiece tokenizer, or save the tokenizer of a language model, and check it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from harmonifuse_espnet.data.tokenizer import Tokenizer
 
 MODEL_TYPES = ("unigram", "bpe", "char")
 TOKENS_FILE = "tokens.txt"
-_RESERVED = {SPACE: "it stands for a space", "\u2585": "it is reserved", "\0": "it ends a string"}
+_RESERVED = {SPACE: "it represents a space", "\u2585": "it is reserved", "\0": "it ends a string"}
 _TRAINING: Mapping[str, Any] = {
     "character_coverage": 1.0,
     "normalization_rule_name": "identity",
     "remove_extra_whitespaces": False,
     "hard_vocab_limit": False,
     "max_sentence_length": 1 << 20,  # bytes; sentencepiece ignores longer texts
-    "num_threads": 4,  # constant, because sums over threads change the last digits of the pieces' scores
+    "num_threads": 4,  # constant, because it changes the last digits of the pieces' scores
     "minloglevel": 2,
 }
 
@@ -44,7 +44,7 @@ def train_tokenizer(
 
     Args:
         transcripts: Training text.
-        tasks: Tasks whose labels, and whose words of prompts, become one token each.
+        tasks: Table of tasks. Each label, and each word of a prompt, becomes one token.
         out_dir: Folder to write.
         vocab_size, model_type: As in :func:`train_sentencepiece`.
 
@@ -54,7 +54,7 @@ def train_tokenizer(
     """
     prompts = [prompt for task in tasks.values() for prompt in task.prompts]
     labels = [text for task in tasks.values() for text in task.labels.values()]
-    # Without transcripts, pieces are trained on the prompts alone: sentencepiece crashes if all texts are symbols.
+    # Without transcripts, prompt words are not symbols: sentencepiece crashes if all texts consist of symbols.
     words = [word for prompt in prompts for word in prompt.split()] if transcripts else []
     model = train_sentencepiece([*transcripts, *prompts], [*labels, *words], vocab_size, model_type)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def train_tokenizer(
 
 
 def save_llm_tokenizer(llm: str, tasks: Tasks, out_dir: Path) -> HuggingFaceTokenizer:
-    """Save a language model's tokenizer to ``out_dir``, where it replaces a trained one.
+    """Save a language model's tokenizer to ``out_dir``, and remove a trained tokenizer from it.
 
     Raises:
         InputError: if it has no eos token, or two labels of a task have the same tokens.
@@ -80,7 +80,7 @@ def save_llm_tokenizer(llm: str, tasks: Tasks, out_dir: Path) -> HuggingFaceToke
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.inner.save_pretrained(folder)
         files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
-    files[HUGGING_FACE_FILE] = files.pop(HUGGING_FACE_FILE)  # the last: it marks a complete folder
+    files[HUGGING_FACE_FILE] = files.pop(HUGGING_FACE_FILE)  # written last, because it marks a complete folder
     write_files(out_dir, files)
     with writing(out_dir):
         for name in (TOKENS_FILE, SENTENCEPIECE_FILE):
@@ -88,7 +88,7 @@ def save_llm_tokenizer(llm: str, tasks: Tasks, out_dir: Path) -> HuggingFaceToke
     return tokenizer
 
 
-def configured_llm(train_config: str | Path) -> str:
+def read_llm_name(train_config: str | Path) -> str:
     """Return the language model's name or folder, ``decoder_conf.model``, of a training configuration.
 
     Raises:
@@ -97,20 +97,20 @@ def configured_llm(train_config: str | Path) -> str:
     """
     llm = (read_config(train_config).get("decoder_conf") or {}).get("model")
     if not llm:
-        raise InputError(f"{train_config}: no 'model' in decoder_conf whose tokenizer could be saved; give --llm")
+        raise InputError(f"{train_config}: decoder_conf has no 'model'; give --llm")
     return str(llm)
 
 
 def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size: int, model_type: str) -> bytes:
     """Train a sentencepiece model that encodes every symbol as one token and reproduces every text.
 
-    A symbol becomes a user-defined piece that starts with a space. It is one token as a whole target and as a word of a
-    transcript, is decoded with its space, and never matches the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3,
-    then the symbols. Small corpora give fewer pieces than ``vocab_size``. The result depends only on the arguments.
+    A symbol becomes a user-defined piece that starts with a space, so that it matches whole targets and words of
+    transcripts, but not the end of a longer word. Ids: unk 0, bos 1, eos 2, pad 3, then the symbols. Small corpora give
+    fewer pieces than ``vocab_size``. Training is deterministic.
 
     Args:
-        texts: Training text, one sentence each.
-        symbols: Texts of labels, and words of prompts, which are too rare to become pieces otherwise.
+        texts: Sentences for training.
+        symbols: Texts of labels and words of prompts, which are rare in ``texts``.
         vocab_size: Maximum number of pieces.
         model_type: ``unigram``, ``bpe`` or ``char``.
 
@@ -169,7 +169,7 @@ def check_round_trip(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
     """Check that decoding restores every encoded text.
 
     Raises:
-        InputError: if it does not; the message has the text.
+        InputError: if decoding changes a text.
     """
     for text in texts:
         decoded = tokenizer.decode(tokenizer.encode(text))

@@ -14,21 +14,21 @@ from harmonifuse_espnet.evaluation.scores import ScoredSet
 from harmonifuse_espnet.inference.gate_trace import GateTrace, read_gates
 
 LAYERS = (("speech encoder", "layer_weights"), ("language model", "fusion_weights"))
-WEIGHT_TOLERANCE = 0.005  # the figure shows two decimals
+WEIGHT_TOLERANCE = 0.005  # smaller differences are not visible: the figure shows two decimals
 
-Captioned = Iterator[tuple[str, Path]]  # caption, PNG file
+CaptionedFigures = Iterator[tuple[str, Path]]  # caption, PNG file
 
 
 def experiment_sections(
     exp_dir: Path, scored: Sequence[ScoredSet], out: Path, train_config: Path | None, prefix: str
 ) -> list[str]:
-    """Return the section of one experiment and that of its figures, which are copied to ``images/<prefix>_*``."""
-    figures = [(caption, _copy_beside(path, prefix, out)) for caption, path in draw(exp_dir, scored)]
+    """Return the sections of an experiment and of its figures, which are copied to ``images/<prefix>_*``."""
+    figures = [(caption, _copy_to_images(path, prefix, out)) for caption, path in draw_figures(exp_dir, scored)]
     figure_section = [figure_links(figures, out.parent)] if figures else []
     return [experiment_section(exp_dir, scored, out.parent, train_config), *figure_section]
 
 
-def draw(exp_dir: Path, scored: Sequence[ScoredSet]) -> list[tuple[str, Path]]:
+def draw_figures(exp_dir: Path, scored: Sequence[ScoredSet]) -> list[tuple[str, Path]]:
     """Draw the figures of an experiment into its ``images`` and TensorBoard folders; return captions and files."""
     experiment = Experiment(exp_dir)
     figures = [
@@ -42,56 +42,56 @@ def draw(exp_dir: Path, scored: Sequence[ScoredSet]) -> list[tuple[str, Path]]:
 
 
 def layer_weights(scored: Sequence[ScoredSet]) -> dict[str, dict[str, list[float]]]:
-    """Return owner of the layers (``speech encoder``, ``language model``) -> row -> weights of the layers.
+    """Return ``speech encoder`` and ``language model`` -> row -> layer weights.
 
-    A task has a row for each prompt, or a single one if all prompts have the same weights. Weights that differ between
-    two test sets have a row for each.
+    A task has a row for each prompt, or one row if all prompts have the same weights; test sets whose weights differ
+    have separate rows.
     """
     weights: dict[str, dict[str, list[float]]] = {}
     for owner, key in LAYERS:
         rows: dict[str, list[float]] = {}
-        for one in scored:
-            for task, entry in one.weights.items():
+        for each in scored:
+            for task, entry in each.weights.items():
                 for row, layers in _rows_by_prompt(task, entry, key).items():
                     if rows.get(row) != layers:
-                        rows[row if row not in rows else f"{row}, {one.folder.test_set}"] = layers
+                        rows[row if row not in rows else f"{row}, {each.folder.test_set}"] = layers
         weights |= {owner: rows} if rows else {}
     return weights
 
 
 def component_gates(scored: Sequence[ScoredSet]) -> list[GateTrace]:
-    """Return the gate in one utterance of each task, from the first test set that has the task."""
+    """Return one gate trace for each task, from the first test set that has the task."""
     traces: dict[str, GateTrace] = {}
-    for one in scored:
-        for trace in read_gates(one.folder.gates):
+    for each in scored:
+        for trace in read_gates(each.folder.gates):
             traces.setdefault(trace.task, trace)
     return list(traces.values())
 
 
-def _training_curves(experiment: Experiment) -> Captioned:
+def _training_curves(experiment: Experiment) -> CaptionedFigures:
     files = {experiment: "training_curves.png"}
-    files |= {one: f"training_curves_{one.dir.name}.png" for one in experiment.pretraining()}
-    for one, name in files.items():
-        if one.tensorboard.is_dir():
-            tag, path = one.dir.resolve().name, experiment.images / name
-            plots.draw_training_curves(plots.read_curves(one.tensorboard), f"{tag}: training", path)
+    files |= {each: f"training_curves_{each.dir.name}.png" for each in experiment.pretraining()}
+    for each, name in files.items():
+        if each.tensorboard.is_dir():
+            tag, path = each.dir.resolve().name, experiment.images / name
+            plots.draw_training_curves(plots.read_curves(each.tensorboard), f"{tag}: training", path)
             yield f"training curves of {tag}", path
 
 
-def _confusions(experiment: Experiment, scored: Sequence[ScoredSet]) -> Captioned:
-    for one in scored:
-        decode, test_set = f"decode_{one.folder.tag}", one.folder.test_set
-        for task, entry in one.tasks.items():
+def _confusions(experiment: Experiment, scored: Sequence[ScoredSet]) -> CaptionedFigures:
+    for each in scored:
+        decode, test_set = f"decode_{each.folder.tag}", each.folder.test_set
+        for task, entry in each.tasks.items():
             if entry["answer"] == "label":
                 score, path = entry["scores"]["llm"], experiment.images / f"confusion_{task}_{decode}_{test_set}.png"
                 plots.draw_confusion(score["labels"], score["confusion"], f"{task} on {test_set}\n{decode}", path)
-                yield f"confusion matrix of {task} on {one.name}", path
+                yield f"confusion matrix of {task} on {each.name}", path
 
 
-def _weights_and_gates(experiment: Experiment, scored: Sequence[ScoredSet]) -> Captioned:
+def _weights_and_gates(experiment: Experiment, scored: Sequence[ScoredSet]) -> CaptionedFigures:
     name = experiment.dir.resolve().name
-    for tag in sorted({one.folder.tag for one in scored}):
-        decode, sets = f"decode_{tag}", [one for one in scored if one.folder.tag == tag]
+    for tag in sorted({each.folder.tag for each in scored}):
+        decode, sets = f"decode_{tag}", [each for each in scored if each.folder.tag == tag]
         weights, gates = layer_weights(sets), component_gates(sets)
         if weights:
             path = experiment.images / f"layer_weights_{decode}.png"
@@ -117,7 +117,7 @@ def _rows_by_prompt(task: str, entry: Mapping[str, Any], key: str) -> dict[str, 
     }
 
 
-def _copy_beside(figure: Path, prefix: str, out: Path) -> Path:
+def _copy_to_images(figure: Path, prefix: str, out: Path) -> Path:
     copy = out.parent / "images" / f"{prefix}_{figure.name}"
     write_files(copy.parent, {copy.name: figure.read_bytes()})
     return copy

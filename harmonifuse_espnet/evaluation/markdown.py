@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def section(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a heading of the third level and a table."""
+    """Return a third-level heading and a table."""
     return f"### {title}\n\n{table(header, rows)}"
 
 

@@ -1,7 +1,6 @@
-"""Error rates of words and characters, and accuracies of labels.
+"""Metrics: word, character and sentence error rates; weighted and unweighted accuracy, and macro F1.
 
-All functions are pure functions of two mappings, references and hypotheses by utterance id. Rates are in percent,
-counts are integers.
+Functions take references and hypotheses by utterance id. Rates are in percent.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from harmonifuse_espnet.common.errors import InputError
 
 
 def matching_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> list[str]:
-    """Return the ids of both mappings, sorted.
+    """Return the sorted utterance ids, which must be the same in both mappings.
 
     Raises:
         InputError: if there are no utterances, or an id is in one mapping only; the message names some of these ids.
@@ -23,11 +22,11 @@ def matching_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -
     missing, unknown = sorted(set(references) - set(hypotheses)), sorted(set(hypotheses) - set(references))
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(references)} utterances have no hypothesis: {_some(missing)}; decode again"
+            f"{len(missing)} of {len(references)} utterances have no hypothesis: {_join_first(missing)}; decode again"
         )
     if unknown:
         raise InputError(
-            f"{len(unknown)} of {len(hypotheses)} hypotheses have no reference: {_some(unknown)}; decode again"
+            f"{len(unknown)} of {len(hypotheses)} hypotheses have no reference: {_join_first(unknown)}; decode again"
         )
     if not references:
         raise InputError("no utterances to score")
@@ -37,9 +36,9 @@ def matching_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -
 def text_scores(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, Any]:
     """Compute word, character and sentence error rates, with their counts.
 
-    ``wer = (substitutions + deletions + insertions) / words``; ``cer`` likewise, where one space between two words is a
-    character; ``sentence_error_rate`` is the share of sentences with at least one error. An empty hypothesis is all
-    deletions.
+    ``wer = (substitutions + deletions + insertions) / words``; ``cer`` is the same over characters, including one
+    space between two words; ``sentence_error_rate`` is the share of sentences with an error. An empty hypothesis counts
+    as deletions.
 
     Returns:
         ``wer, cer, sentence_error_rate`` in percent; ``words, correct, substitutions, deletions, insertions``;
@@ -59,7 +58,7 @@ def text_scores(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     empty = [key for key, text in zip(ids, reference, strict=True) if not text]
     if empty:
         raise InputError(
-            f"{len(empty)} references are empty: {_some(empty)}; remove these utterances from the test set"
+            f"{len(empty)} references are empty: {_join_first(empty)}; remove these utterances from the test set"
         )
     words = jiwer.process_words(reference, hypothesis)
     characters = jiwer.process_characters(reference, hypothesis)
@@ -79,7 +78,7 @@ def text_scores(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     }
 
 
-def text_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+def count_word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, tuple[int, int]]:
     """Count the errors (substitutions, deletions and insertions) and words of each utterance.
 
     The WER is the sum of the errors over the sum of the words.
@@ -88,7 +87,7 @@ def text_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
         InputError: if the ids differ.
 
     Example:
-        >>> text_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
+        >>> count_word_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
         {'a': (1, 3), 'b': (1, 1)}
     """
     counts = {}
@@ -100,7 +99,7 @@ def text_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
 
 
 def label_scores(references: Mapping[str, str], hypotheses: Mapping[str, str], labels: Sequence[str]) -> dict[str, Any]:
-    """Compute accuracies of labels.
+    """Compute weighted and unweighted accuracy, macro F1 and the confusion matrix of labels.
 
     ``wa`` (weighted accuracy) is the share of correct labels, ``ua`` (unweighted accuracy) the mean of the recalls of
     the classes, ``macro_f1`` the mean of their F1 = 2 TP / (2 TP + FP + FN). A class without references has no recall
@@ -147,5 +146,5 @@ def _confusion(references: Mapping[str, str], hypotheses: Mapping[str, str], lab
     return confusion
 
 
-def _some(ids: Sequence[str], limit: int = 5) -> str:
+def _join_first(ids: Sequence[str], limit: int = 5) -> str:
     return ", ".join(ids[:limit]) + (", ..." if len(ids) > limit else "")

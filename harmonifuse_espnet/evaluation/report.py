@@ -1,4 +1,4 @@
-"""Sections of RESULTS.md, in the form of ESPnet's recipes: training, tables of scores, mean of folds."""
+"""Sections of RESULTS.md in ESPnet's format: training, tables of scores, mean of folds."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def title(command: str) -> str:
 
 
 def experiment_section(exp_dir: Path, scored: Sequence[ScoredSet], out_dir: Path, train_config: Path | None) -> str:
-    """Return the section of one experiment: its training, and its tables. Links are relative to ``out_dir``."""
+    """Return the section of an experiment: training and tables of scores. Links are relative to ``out_dir``."""
     name = Path(os.path.relpath(exp_dir, out_dir)).as_posix()
     parts = [f"## {name}", "\n".join(_training(exp_dir, name, out_dir, train_config))]
-    text = [(f"{one.name} ({task}, {kind})", score) for one, task, kind, score in _scores(scored, "text")]
+    text = [(f"{each.name} ({task}, {kind})", score) for each, task, kind, score in _scores(scored, "text")]
     if text:
         parts.append(section("WER", ERROR_HEADER, [_error_row(*row, "words", "") for row in text]))
         parts.append(section("CER", ERROR_HEADER, [_error_row(*row, "characters", "char_") for row in text]))
     labelled = list(_scores(scored, "label"))
     for task in sorted({task for _, task, _, _ in labelled}):
-        rows = [(one.name, score) for one, other, _, score in labelled if other == task]
+        rows = [(each.name, score) for each, other, _, score in labelled if other == task]
         parts += [_label_section(task, rows), *(_confusion_table(f"{name} ({task})", score) for name, score in rows)]
     return "\n\n".join(parts)
 
@@ -45,8 +45,8 @@ def mean_of_folds(folds: Sequence[Sequence[ScoredSet]]) -> str:
     values: dict[tuple[str, str], list[float]] = {}
     for scored in folds:
         for answer, metrics in METRICS_OF.items():
-            for one, task, kind, score in _scores(scored, answer):
-                name = f"{one.name} ({task}, {kind})" if answer == "text" else f"{one.name} ({task})"
+            for each, task, kind, score in _scores(scored, answer):
+                name = f"{each.name} ({task}, {kind})" if answer == "text" else f"{each.name} ({task})"
                 for metric in metrics:
                     values.setdefault((name, metric), []).append(score[metric])
     rows = [
@@ -69,20 +69,20 @@ def _training(exp_dir: Path, name: str, out_dir: Path, train_config: Path | None
     counts = next((run for folder in experiment.decoded() if "parameters" in (run := read_run(folder.dir))), None)
     if counts:
         yield f"- parameters: {counts['parameters']:,}, trained {counts['trained_parameters']:,}"
-    phases = {"training": experiment, **{f"pre-training, `{one.dir.name}`": one for one in experiment.pretraining()}}
-    for phase, one in phases.items():
-        if one.checkpoint.is_file():
-            seconds, steps = one.training_time()
+    phases = {"training": experiment, **{f"pre-training, `{each.dir.name}`": each for each in experiment.pretraining()}}
+    for phase, each in phases.items():
+        if each.checkpoint.is_file():
+            seconds, steps = each.training_time()
             yield f"- {phase}: {seconds / 60:.1f} minutes, {steps:,} steps, validation included"
 
 
 def _scores(scored: Iterable[ScoredSet], answer: str) -> Iterator[tuple[ScoredSet, str, str, Mapping[str, Any]]]:
-    """Yield test set, task, kind of hypothesis and score of the tasks that answer with ``text`` or ``label``."""
-    for one in scored:
-        for task, entry in one.tasks.items():
+    """Yield test set, task, kind of hypothesis and score of the tasks with this ``answer``, ``text`` or ``label``."""
+    for each in scored:
+        for task, entry in each.tasks.items():
             if entry["answer"] == answer:
                 for kind, score in entry["scores"].items():
-                    yield one, task, kind, score | {"utterances": entry["utterances"]}
+                    yield each, task, kind, score | {"utterances": entry["utterances"]}
 
 
 def _error_row(name: str, score: Mapping[str, Any], unit: str, prefix: str) -> list[str]:

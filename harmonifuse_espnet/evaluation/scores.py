@@ -1,4 +1,4 @@
-"""Reading the scores of an experiment."""
+"""Scores of an experiment, read from its decode folders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ScoredSet:
     """The scores of one decoded test set.
 
     Attributes:
-        folder: Its decode folder.
+        folder: Decode folder.
         tasks: Task -> ``answer`` (``text`` or ``label``), ``utterances`` and ``scores`` by kind of hypothesis.
         weights: Task -> layer weights by prompt, see
             :func:`harmonifuse_espnet.inference.inspection.layer_weights_by_prompt`; {} if they were not recorded.
@@ -39,15 +39,15 @@ def read_scores(exp_dir: Path) -> list[ScoredSet]:
 
     Raises:
         MissingFileError: if no test set is scored.
-        InputError: if a file is not what stages 7 and 8 write.
+        InputError: if a file is not valid.
     """
     folders = list(Experiment(exp_dir).scored())
     if not folders:
         raise MissingFileError(f"{exp_dir}: no decode_*/<test_set>/score.json; run stages 7 and 8 first")
-    return [ScoredSet(one, _read_tasks(one.scores), read_run(one.dir).get("tasks", {})) for one in folders]
+    return [ScoredSet(each, _read_tasks(each.scores), read_run(each.dir).get("tasks", {})) for each in folders]
 
 
-def find_scored(pattern: str) -> list[Path]:
+def find_scored_experiments(pattern: str) -> list[Path]:
     """Return the experiment folders that match a glob pattern and are scored, sorted.
 
     Raises:
@@ -65,7 +65,7 @@ def _read_tasks(path: Path) -> dict[str, Any]:
         tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
         for task in tasks.values():
             for score in task["scores"].values():
-                if task["answer"] == "text" and "ser" in score:  # its name before 0.2.0
+                if task["answer"] == "text" and "ser" in score:  # the sentence error rate's name before 0.2.0
                     score["sentence_error_rate"] = score.pop("ser")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not the scores that stage 8 writes ({error!r}); run it again") from error

@@ -12,9 +12,9 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import DecodeDir
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
-from harmonifuse_espnet.evaluation.metrics import label_scores, matching_ids, text_errors, text_scores
+from harmonifuse_espnet.evaluation.metrics import count_word_errors, label_scores, matching_ids, text_scores
 
-SUM_TOLERANCE = 1e-3  # of the probabilities of an utterance
+SUM_TOLERANCE = 1e-3  # of the sum of an utterance's label probabilities
 
 Scores = dict[str, Any]
 Hypotheses = dict[str, tuple[Path, dict[str, str]]]  # kind -> file, hypothesis by utterance id
@@ -23,19 +23,19 @@ Hypotheses = dict[str, tuple[Path, dict[str, str]]]  # kind -> file, hypothesis 
 def score(data_dir: Path, decode_dir: Path, tasks: Tasks) -> tuple[Scores, list[dict[str, Any]]]:
     """Return the scores of every task of a test set, and the score of each utterance.
 
-    Scores of kind ``llm`` are those of ``text``, of kind ``ctc`` those of ``ctc_text``, which may be missing.
+    Hypotheses of the kind ``llm`` are in ``text``, those of the kind ``ctc`` in ``ctc_text``, which may be missing.
 
     Raises:
         MissingFileError: if a file is missing; the message names the stage that writes it.
         InputError: if the files have different utterances, a task is unknown, a hypothesis is not one of the labels of
-            its task, or the probabilities of the labels do not sum to 1 or do not fit the hypothesis.
+            its task, or label probabilities do not sum to 1 or contradict the hypothesis.
     """
     folder = DecodeDir(decode_dir)
     for path, stage in ((data_dir / "text", 2), (data_dir / "utt2task", 2), (folder.text, 7)):
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; run stage {stage}, which writes it")
     references, names = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
-    with _located(data_dir / "utt2task"):
+    with _prefix_errors(data_dir / "utt2task"):
         matching_ids(references, names)
         unknown = sorted(set(names.values()) - set(tasks))
         if unknown:
@@ -49,14 +49,14 @@ def score(data_dir: Path, decode_dir: Path, tasks: Tasks) -> tuple[Scores, list[
         for kind, (path, texts) in hypotheses.items():
             if kind == "llm" or task.answer == "text":
                 chosen = {key: texts[key] for key in of_task}
-                with _located(path):
+                with _prefix_errors(path):
                     scores[task.name]["scores"][kind] = _score_task(task, of_task, chosen)
                 utterances += _score_utterances(task, kind, of_task, chosen)
     return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}, utterances
 
 
 def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses: Mapping[str, str]) -> None:
-    """Check that ``label_probs.jsonl`` fits the hypotheses.
+    """Check ``label_probs.jsonl`` against the hypotheses.
 
     Args:
         path: Lines of ``{"id": ..., "probs": {label: probability}}``.
@@ -64,12 +64,12 @@ def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses
         hypotheses: Hypothesis of every utterance.
 
     Raises:
-        InputError: if an utterance is missing, unknown or a duplicate, if its labels are not those of its task, if its
-            probabilities do not sum to 1, or if the hypothesis is not the most probable label.
+        InputError: if an utterance is missing, unknown or a duplicate, its labels are not those of its task, its
+            probabilities do not sum to 1, or its hypothesis is not the most probable label.
     """
     found: set[str] = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        with _located(f"{path}:{number}"):
+        with _prefix_errors(f"{path}:{number}"):
             key, probs = _parse_probs(line)
             if key in found:
                 raise InputError(f"duplicate utterance '{key}'; decode again")
@@ -99,11 +99,11 @@ def summary(scores: Scores) -> Iterator[str]:
 def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> Hypotheses:
     """Read the hypotheses of each kind, and check that they belong to the utterances of the test set."""
     hypotheses = {"llm": (folder.text, read_table(folder.text, allow_empty=True))}
-    with _located(folder.text):
+    with _prefix_errors(folder.text):
         matching_ids(dict.fromkeys(utt2task, ""), hypotheses["llm"][1])
     if folder.ctc_text.is_file():
         hypotheses["ctc"] = folder.ctc_text, read_table(folder.ctc_text, allow_empty=True)
-        with _located(folder.ctc_text):
+        with _prefix_errors(folder.ctc_text):
             with_text = {key: "" for key, task in utt2task.items() if task.answer == "text"}
             matching_ids(with_text, hypotheses["ctc"][1])
     if folder.label_probs.is_file():
@@ -122,12 +122,16 @@ def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
 
 def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothesis: str) -> None:
     if set(probs) != set(task.labels):
-        raise InputError(f"'{key}' has the labels {', '.join(probs)}, its task has {', '.join(task.labels)}")
+        raise InputError(
+            f"'{key}' has the labels {', '.join(probs)}, but its task has {', '.join(task.labels)}; decode again"
+        )
     total, best = sum(probs.values()), max(probs, key=lambda label: probs[label])
     if not abs(total - 1.0) <= SUM_TOLERANCE:
         raise InputError(f"the probabilities of '{key}' sum to {total:.6f}, not to 1; decode again")
     if probs.get(hypothesis, 0.0) < probs[best]:
-        raise InputError(f"the most probable label of '{key}' is {best}, its hypothesis is '{hypothesis}'")
+        raise InputError(
+            f"the most probable label of '{key}' is {best}, but its hypothesis is '{hypothesis}'; decode again"
+        )
 
 
 def _score_task(task: SpeechTask, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Scores:
@@ -139,7 +143,7 @@ def _score_task(task: SpeechTask, references: Mapping[str, str], hypotheses: Map
 def _score_utterances(
     task: SpeechTask, kind: str, references: Mapping[str, str], hypotheses: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    errors = text_errors(references, hypotheses) if task.answer == "text" else {}
+    errors = count_word_errors(references, hypotheses) if task.answer == "text" else {}
     for key in sorted(references):
         entry = {"id": key, "task": task.name, "kind": kind}
         if key in errors:
@@ -149,8 +153,8 @@ def _score_utterances(
 
 
 @contextmanager
-def _located(where: str | Path) -> Iterator[None]:
-    """Prefix the message of an :class:`InputError` of the block with a file or line."""
+def _prefix_errors(where: str | Path) -> Iterator[None]:
+    """Prefix the message of an :class:`InputError` in the block with its file or line."""
     try:
         yield
     except InputError as error:

@@ -1,1 +1,1 @@
-"""A trained model at work: transcripts, label probabilities, CTC, forced alignment, feature extraction."""
+"""Inference with a trained model: transcripts, label probabilities, forced alignment, features, packed models."""

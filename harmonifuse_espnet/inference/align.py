@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files
 from harmonifuse_espnet.common.progress import progress
-from harmonifuse_espnet.common.resuming import file_identity, process_resumably
+from harmonifuse_espnet.common.resuming import file_fingerprint, process_resumably
 from harmonifuse_espnet.data.alignment import (
     COMMENT,
     CTM,
@@ -34,7 +34,7 @@ Tables = dict[str, dict[str, str]]  # file name -> utterance -> value
 
 
 def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: int, device: str) -> str:
-    """Write the ``ctm`` of a dump folder, for the tasks that answer with text; return a summary.
+    """Write the ``ctm`` of a dump folder for its text tasks; return a summary.
 
     An existing ``ctm`` of the same model and the same tables is kept. An interrupted call is resumed.
 
@@ -42,7 +42,7 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
         train_config: ``config.yaml`` of a model with a CTC head.
         model_file: Checkpoint of the model.
         data_dir: Dump folder of stage 2.
-        batch_size: Utterances that are encoded together; the result does not depend on it.
+        batch_size: Number of utterances in a batch; the result does not depend on it.
         device: ``cpu`` or ``cuda``.
 
     Raises:
@@ -53,28 +53,27 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
     """
     tables = {name: read_table(data_dir / name) for name in TABLES}
     check_same_ids(data_dir, tables)
-    identity = {"model": file_identity(model_file), "data": _digest(tables)}
-    if _read_identity(data_dir / CTM) == identity:
+    settings = {"model": file_fingerprint(model_file), "data": _digest(tables)}
+    if _read_settings(data_dir / CTM) == settings:
         return f"{data_dir / CTM}: up to date"
     from harmonifuse_espnet.inference.speech2text import Speech2Text
 
     model = Speech2Text(train_config, model_file, device)
     texts = _transcripts(model, train_config, data_dir, tables)
-    peaks = _find_peaks(model, data_dir / PARTIAL, identity, tables, texts, batch_size)
-    aligned = _find_boundaries(texts, peaks, tables["wav.scp"])
+    peaks = _find_ctc_peaks(model, data_dir / PARTIAL, settings, tables, texts, batch_size)
+    aligned = _find_word_boundaries(texts, peaks, tables["wav.scp"])
     if not aligned:
         raise InputError(
-            f"{data_dir}: none of the {len(texts)} transcripts could be aligned; align with a model that transcribes "
-            "this speech"
+            f"{data_dir}: none of the {len(texts)} transcripts could be aligned; use a model with a lower word "
+            "error rate on this speech"
         )
-    write_files(data_dir, {CTM: f"{COMMENT} {json.dumps(identity)}\n{format_ctm(aligned)}"})
+    write_files(data_dir, {CTM: f"{COMMENT} {json.dumps(settings)}\n{format_ctm(aligned)}"})
     (data_dir / PARTIAL).unlink()
     words = sum(map(len, aligned.values()))
     return f"{data_dir / CTM}: {words} words of {len(aligned)} utterances; {len(texts) - len(aligned)} not aligned"
 
 
 def _transcripts(model: Speech2Text, train_config: str, data_dir: Path, tables: Tables) -> dict[str, str]:
-    """Return the transcripts of the tasks that answer with text."""
     unknown = sorted(set(tables["utt2task"].values()) - set(model.tasks))
     if unknown:
         raise InputError(
@@ -85,15 +84,15 @@ def _transcripts(model: Speech2Text, train_config: str, data_dir: Path, tables: 
     return {key: text for key, text in tables["text"].items() if model.tasks[utt2task[key]].answer == "text"}
 
 
-def _find_peaks(
+def _find_ctc_peaks(
     model: Speech2Text,
     partial: Path,
-    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
     tables: Tables,
     texts: Mapping[str, str],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Return the times of each word's CTC frames, in seconds, or None for an utterance that cannot be aligned.
+    """Return the times of each word's CTC peaks in seconds, or None for an utterance that cannot be aligned.
 
     Completed batches are kept in ``partial``.
     """
@@ -102,18 +101,18 @@ def _find_peaks(
     def align_batch(batch: Sequence[str]) -> list[dict[str, Any]]:
         speech = [read_audio(tables["wav.scp"][key], SAMPLE_RATE)[0] for key in batch]
         tasks = [tables["utt2task"][key] for key in batch]
-        spans = ctc_alignment.word_spans(model, speech, tasks, [texts[key] for key in batch])
-        return [{"peaks": peaks} for peaks in spans]
+        times = ctc_alignment.ctc_peak_times(model, speech, tasks, [texts[key] for key in batch])
+        return [{"peaks": peaks} for peaks in times]
 
     by_length = sorted(texts, key=lambda key: (-int(tables["utt2num_samples"][key]), key))
-    done = process_resumably(partial, identity, by_length, batch_size, align_batch)
+    done = process_resumably(partial, settings, by_length, batch_size, align_batch)
     return {key: entry["peaks"] for key, entry in done.items()}
 
 
-def _find_boundaries(
+def _find_word_boundaries(
     texts: Mapping[str, str], peaks: Mapping[str, Any], locations: Mapping[str, str]
 ) -> dict[str, list[Word]]:
-    """Return the words and their times of each utterance in which every word is long enough."""
+    """Return the word boundaries of each utterance; utterances with a word that is too short are left out."""
     found = [key for key in sorted(texts) if peaks[key]]
     states = {
         key: AlignmentState.from_peaks(texts[key].split(), peaks[key], read_audio(locations[key], SAMPLE_RATE)[0])
@@ -128,8 +127,8 @@ def _digest(tables: Mapping[str, Mapping[str, str]]) -> str:
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
 
-def _read_identity(ctm: Path) -> Any:
-    """Return the model and the data of an existing ``ctm``; None if it is missing or another program wrote it."""
+def _read_settings(ctm: Path) -> Any:
+    """Return the settings in the first line of a ``ctm``; None if it is missing or written by another program."""
     if not ctm.is_file():
         return None
     with ctm.open(encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""Spelling of the language model's tokens in CTC units, for joint CTC/LM search with two tokenizers."""
+"""Spelling of the language model's tokens in CTC units, for joint CTC/LM decoding with two tokenizers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from harmonifuse_espnet.data.tokenizer import Tokenizer
 
 
 class SpellingTables(NamedTuple):
-    """A :class:`Spelling` as tensors. A stem is the sequence of all units of a token but the last.
+    """A :class:`Spelling` as tensors. The leading units of a token are all its units but the last.
 
-    Tokens that differ only in their last unit share a stem. The last row is for ids beyond the vocabulary.
+    Tokens that differ only in their last unit share a row. Entry W is for ids beyond the vocabulary.
 
     Attributes:
-        stems: All different stems, padded with 0 (stems, longest).
-        stem_of: Row of each token's stem (W + 1,).
+        leading_units: All different sequences of leading units, padded with 0 (rows, longest).
+        row_of_token: Row of each token in ``leading_units`` (W + 1,).
         last_unit: Last unit of each token, 0 for a token without a spelling (W + 1,).
     """
 
-    stems: Tensor
-    stem_of: Tensor
+    leading_units: Tensor
+    row_of_token: Tensor
     last_unit: Tensor
 
 
@@ -36,33 +36,32 @@ class Spelling:
 
     Attributes:
         tokens: Units of each token; () for a token that the CTC head cannot emit.
-        opening: Units before the first token: a space, if the CTC targets start with one and the language model's
-            hypotheses do not.
+        initial_units: Units before the first token: a space, if CTC targets start with one and hypotheses do not.
     """
 
     tokens: list[tuple[int, ...]]
-    opening: tuple[int, ...] = ()
+    initial_units: tuple[int, ...] = ()
 
     @cached_property
     def tables(self) -> SpellingTables:
-        """Return the spelling as tensors, cached: for a large vocabulary they take longer than decoding a batch."""
+        """Return the spelling as tensors; cached, since for a large vocabulary this is slower than decoding a batch."""
         tokens = [*self.tokens, ()]
-        stems = {stem: row for row, stem in enumerate(sorted({units[:-1] for units in tokens}))}
-        longest = max(map(len, stems))
-        padded = torch.tensor([[*stem, *[0] * (longest - len(stem))] for stem in stems]).long()
-        stem_of = torch.tensor([stems[units[:-1]] for units in tokens])
-        return SpellingTables(padded, stem_of, torch.tensor([units[-1] if units else 0 for units in tokens]))
+        rows = {leading: row for row, leading in enumerate(sorted({units[:-1] for units in tokens}))}
+        longest = max(map(len, rows))
+        padded = torch.tensor([[*leading, *[0] * (longest - len(leading))] for leading in rows]).long()
+        row_of_token = torch.tensor([rows[units[:-1]] for units in tokens])
+        return SpellingTables(padded, row_of_token, torch.tensor([units[-1] if units else 0 for units in tokens]))
 
 
 def spell_tokens(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer) -> Spelling:
-    """Spell the language model's tokens in units of the CTC tokenizer, which must be the same or one of characters.
+    """Spell the language model's tokens in CTC units; the CTC tokenizer must be the same, or have characters as tokens.
 
-    Special and unknown tokens have no spelling. Labels and words of the prompts that are one token have one, since they
-    also occur in transcripts.
+    Special tokens and the unknown token have no spelling. Labels and prompt words that are one token have a spelling,
+    since they may occur in transcripts.
 
     Raises:
-        InputError: if the CTC units are neither the language model's tokens nor characters, or the first word starts
-            with a space for the language model only.
+        InputError: if the CTC units are neither the language model's tokens nor characters, or only the
+            language model's tokenizer puts a space before the first word.
     """
     specials = {tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.unk_id}
     tokens = range(tokenizer.vocab_size)
@@ -71,41 +70,42 @@ def spell_tokens(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer) -> Spelling:
     units = _character_units(tokenizer, ctc_tokenizer)
     texts = ["" if token in specials else token_text(tokenizer, token) for token in tokens]
     spelled = [tuple(units[c] for c in text) if units.keys() >= set(text) else () for text in texts]
-    return Spelling(spelled, _opening(tokenizer, ctc_tokenizer, units))
+    return Spelling(spelled, _initial_units(tokenizer, ctc_tokenizer, units))
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """Return the text that a token appends to a text.
+    """Return the text of a token within a text, with the space before it.
 
-    The token is decoded twice in a row: decoders strip the space before the first word, but not before the second.
+    The token is decoded twice in a row, since decoders strip the space before the first word only.
     """
     return tokenizer.decode([token, token]).removeprefix(tokenizer.decode([token]))
 
 
 def _character_units(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer) -> dict[str, int]:
-    """Return character -> unit."""
     tokens = set(range(ctc_tokenizer.vocab_size)) - {ctc_tokenizer.unk_id}
     units = {text: token + 1 for token in sorted(tokens) if (text := token_text(ctc_tokenizer, token))}
     longest = max(units, key=len)
     if len(longest) > 1:
         raise InputError(
             f"ctc_weight: the language model's tokens ({tokenizer.name}) cannot be spelled in the CTC head's units "
-            f"({ctc_tokenizer.name}), which are neither the same nor single characters, such as {longest!r}; train "
+            f"({ctc_tokenizer.name}), which are neither the same nor single characters (one is {longest!r}); train "
             "with --ctc_tokenizer_type char or without --ctc_tokenizer_type, or decode with ctc_weight 0"
         )
     return units
 
 
-def _opening(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer, units: Mapping[str, int]) -> tuple[int, ...]:
+def _initial_units(tokenizer: Tokenizer, ctc_tokenizer: Tokenizer, units: Mapping[str, int]) -> tuple[int, ...]:
     """Return the unit of a space if only the CTC targets start with one.
 
     Sentencepiece puts a space before every word, the first one included; most other tokenizers put it between words.
     """
     letter = next(character for character in units if character != " ")
-    lm_space, ctc_space = (token_text(one, one.encode(letter)[0]).startswith(" ") for one in (tokenizer, ctc_tokenizer))
+    lm_space, ctc_space = (
+        token_text(each, each.encode(letter)[0]).startswith(" ") for each in (tokenizer, ctc_tokenizer)
+    )
     if lm_space and not ctc_space:
         raise InputError(
-            f"ctc_weight: hypotheses in {tokenizer.name} start with a space, the CTC head's targets in "
-            f"{ctc_tokenizer.name} do not; train with --ctc_tokenizer_type char, or decode with ctc_weight 0"
+            f"ctc_weight: hypotheses start with a space ({tokenizer.name}), but CTC targets do not "
+            f"({ctc_tokenizer.name}); train with --ctc_tokenizer_type char, or decode with ctc_weight 0"
         )
     return (units[" "],) if ctc_space and not lm_space else ()

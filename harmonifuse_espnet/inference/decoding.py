@@ -35,7 +35,6 @@ class DecodeData:
 
     Attributes:
         speech: Location of the audio, or of the features.
-        num_samples: Length in samples.
         tasks: Name of the task.
         feats_type: ``raw``, ``fbank`` or ``ssl``.
     """
@@ -47,7 +46,7 @@ class DecodeData:
 
     @property
     def by_length(self) -> list[str]:
-        """Utterance ids, the longest first."""
+        """Utterance ids in the order of length, the longest first."""
         return sorted(self.speech, key=lambda key: (-self.num_samples[key], key))
 
     def load(self, key: str) -> np.ndarray:
@@ -73,15 +72,15 @@ def read_decode_data(data_dir: Path, feats_type: str) -> DecodeData:
 
 
 def choose_prompts(prompts: str, utt2task: Mapping[str, str], tasks: Tasks, train_config: str) -> dict[str, str]:
-    """Return the prompt of each utterance; {} for ``trained``: the first prompt of the task.
+    """Return utterance id -> prompt; {} for ``trained``, where every utterance has the first prompt of its task.
 
-    With ``held_out``, the sorted utterances of a task have its held-out prompts in rotation.
+    With ``held_out``, the held-out prompts of a task are used in rotation over its sorted utterances.
 
     Args:
         prompts: ``trained`` or ``held_out``.
         utt2task: Utterance id -> name of the task.
         tasks: Table of tasks of the model.
-        train_config: Its configuration, for error messages.
+        train_config: Configuration of the model, for error messages.
 
     Raises:
         InputError: if ``prompts`` has another value, or a task has no held-out prompts.
@@ -94,7 +93,7 @@ def choose_prompts(prompts: str, utt2task: Mapping[str, str], tasks: Tasks, trai
         if name not in tasks or not tasks[name].held_out_prompts:
             raise InputError(
                 f"{train_config}: task '{name}' has no held_out_prompts, which --prompts held_out needs; add prompts "
-                "that training has not used, there and in conf/tasks.yaml"
+                "that training has not used to this file and to conf/tasks.yaml"
             )
     rotation = {name: cycle(task.held_out_prompts) for name, task in tasks.items()}
     return {key: next(rotation[utt2task[key]]) for key in sorted(utt2task)}
@@ -106,53 +105,53 @@ def decode(
     out_dir: Path,
     prompts: Mapping[str, str],
     batch_size: int,
-    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Decode a test set and write its decode folder. The work is resumable: an interrupted call keeps its batches.
+    """Decode a test set and write its decode folder. An interrupted call is resumed after its last complete batch.
 
     Args:
         model: Trained model.
         data: Tables of the test set.
         out_dir: Decode folder.
-        prompts: Prompts that are not the first of the task, by utterance id.
+        prompts: Utterance id -> prompt, for utterances that do not have the first prompt of their task.
         batch_size: Utterances in a batch; the results do not depend on it.
-        identity: Model file, data and options, recorded as ``decoded_with``. Results of an interrupted call with
-            another identity are dropped.
+        settings: Model file, data and options, recorded as ``decoded_with``. Results of an interrupted call with
+            other settings are discarded.
 
     Returns:
-        ``audio_seconds``, ``seconds`` of the model, and ``rtf``, the real-time factor: seconds over audio seconds.
+        ``audio_seconds``, ``seconds`` (time of the model) and the real-time factor ``rtf = seconds / audio_seconds``.
 
     Raises:
         AccessError: if the folder cannot be written.
     """
 
-    def answer(batch: Sequence[str]) -> list[dict[str, Any]]:
-        examples = [(key, model.example(key, data.load(key), data.tasks[key], prompts.get(key))) for key in batch]
-        return _answer(model, examples)
+    def decode_batch(batch: Sequence[str]) -> list[dict[str, Any]]:
+        examples = [(key, model.build_example(key, data.load(key), data.tasks[key], prompts.get(key))) for key in batch]
+        return _decode_batch(model, examples)
 
-    done = process_resumably(out_dir / PARTIAL, identity, data.by_length, batch_size, answer)
-    answers = {key: done[key] for key in data.speech}
-    gates = _trace_gates(model, data, prompts, answers)
-    speed = _speed(answers, data.num_samples)
-    run = {"decoded_with": dict(identity), **_describe(model, data), **speed}
-    write_files(out_dir, _contents(DecodeDir(out_dir), answers, gates, run))
+    done = process_resumably(out_dir / PARTIAL, settings, data.by_length, batch_size, decode_batch)
+    results = {key: done[key] for key in data.speech}
+    gates = _trace_gates(model, data, prompts, results)
+    speed = _speed(results, data.num_samples)
+    run = {"decoded_with": dict(settings), **_describe(model, data), **speed}
+    write_files(out_dir, _contents(DecodeDir(out_dir), results, gates, run))
     (out_dir / PARTIAL).unlink()
     return speed
 
 
-def _answer(model: Speech2Text, examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> list[dict[str, Any]]:
-    """Return the answers for a batch of examples; ``seconds`` is the time of the model divided by the batch size."""
+def _decode_batch(model: Speech2Text, examples: Sequence[tuple[str, Mapping[str, np.ndarray]]]) -> list[dict[str, Any]]:
+    """Return the results for a batch of examples; ``seconds`` is the time of the model divided by the batch size."""
     from harmonifuse_espnet.data.batch import collate
 
     _, keywords = collate(examples)
     start = time.perf_counter()
-    answers = model.answer_batch(**keywords)
+    results = model.decode_batch(**keywords)
     seconds = (time.perf_counter() - start) / len(examples)
-    return [{**asdict(answer), "seconds": seconds} for answer in answers]
+    return [{**asdict(result), "seconds": seconds} for result in results]
 
 
 def _trace_gates(
-    model: Speech2Text, data: DecodeData, prompts: Mapping[str, str], answers: Mapping[str, Mapping[str, Any]]
+    model: Speech2Text, data: DecodeData, prompts: Mapping[str, str], results: Mapping[str, Mapping[str, Any]]
 ) -> list[GateTrace]:
     """Record the gate in the utterance of median length of each task; [] for a model without a gate."""
     by_task: dict[str, list[str]] = {}
@@ -160,15 +159,15 @@ def _trace_gates(
         by_task.setdefault(data.tasks[key], []).append(key)
     median = {task: keys[len(keys) // 2] for task, keys in sorted(by_task.items())}
     traces = [
-        trace_gate(model, key, task, data.load(key), data.feats_type, _one_line(answers[key]["text"]), prompts.get(key))
+        trace_gate(model, key, task, data.load(key), data.feats_type, _one_line(results[key]["text"]), prompts.get(key))
         for task, key in median.items()
     ]
     return [trace for trace in traces if trace is not None]
 
 
-def _speed(answers: Mapping[str, Mapping[str, Any]], num_samples: Mapping[str, int]) -> dict[str, float]:
-    audio = sum(num_samples[key] for key in answers) / SAMPLE_RATE
-    seconds = sum(answer["seconds"] for answer in answers.values())
+def _speed(results: Mapping[str, Mapping[str, Any]], num_samples: Mapping[str, int]) -> dict[str, float]:
+    audio = sum(num_samples[key] for key in results) / SAMPLE_RATE
+    seconds = sum(result["seconds"] for result in results.values())
     return {"audio_seconds": round(audio, 2), "seconds": round(seconds, 2), "rtf": round(seconds / audio, 4)}
 
 
@@ -182,13 +181,13 @@ def _describe(model: Speech2Text, data: DecodeData) -> dict[str, Any]:
 
 def _contents(
     folder: DecodeDir,
-    answers: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Any]],
     gates: Sequence[GateTrace],
     run: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return the files of the decode folder, by name, ``text`` last; those without content are left out."""
-    ctc = {key: answer["ctc_text"] for key, answer in answers.items() if answer["ctc_text"] is not None}
-    probs = {key: answer["label_probs"] for key, answer in answers.items() if answer["label_probs"]}
+    """Return the files of the decode folder, name -> content, ``text`` last; those without content are left out."""
+    ctc = {key: result["ctc_text"] for key, result in results.items() if result["ctc_text"] is not None}
+    probs = {key: result["label_probs"] for key, result in results.items() if result["label_probs"]}
     contents = {RUN: format_run(run)}
     if ctc:
         contents[folder.ctc_text.name] = format_table((key, _one_line(text)) for key, text in ctc.items())
@@ -197,7 +196,7 @@ def _contents(
         contents[folder.label_probs.name] = "".join(rows)
     if gates:
         contents[folder.gates.name] = json.dumps([asdict(gate) for gate in gates]) + "\n"
-    text = format_table((key, _one_line(answer["text"])) for key, answer in answers.items())
+    text = format_table((key, _one_line(result["text"])) for key, result in results.items())
     return {**contents, folder.text.name: text}
 
 

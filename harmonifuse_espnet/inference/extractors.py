@@ -14,7 +14,7 @@ from harmonifuse_espnet.data.features import FeatureExtractor, read_dump, write_
 from harmonifuse_espnet.data.logmel import LogMel
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 
-OPTIONS = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}  # feats_type -> keys of its configuration
+CONFIG_KEYS = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}  # feats_type -> keys of its configuration
 
 
 class FbankExtractor:
@@ -34,7 +34,7 @@ class SSLExtractor:
 
     Args:
         frontend_conf: Arguments of ``SelfSupervisedEncoder``.
-        layers: Layers, numbered from 1, in the order of the output; None for all.
+        layers: Layers to concatenate, numbered from 1; None for all.
         device: ``cpu`` or ``cuda``.
 
     Raises:
@@ -63,7 +63,7 @@ class SSLExtractor:
 
 
 def extract_features(feats_type: str, data_dir: Path, out_dir: Path, conf: Mapping[str, Any], device: str) -> str:
-    """Dump the features of a dump folder; return a summary. An interrupted call is resumed.
+    """Write the features of a dump folder to a feature folder; return a summary. An interrupted call is resumed.
 
     Args:
         feats_type: ``fbank`` or ``ssl``.
@@ -73,12 +73,12 @@ def extract_features(feats_type: str, data_dir: Path, out_dir: Path, conf: Mappi
         device: ``cpu`` or ``cuda``, for ``ssl``.
 
     Raises:
-        InputError: if ``conf`` has an option that the extractor does not have, or does not have a required one.
+        InputError: if an option in ``conf`` is unknown, or a required one is missing.
         FileNotFoundError: if the dump folder of stage 2 is incomplete.
         AccessError: if ``out_dir`` cannot be written.
     """
-    if set(conf) - OPTIONS[feats_type] or (feats_type == "ssl" and "frontend_conf" not in conf):
-        raise InputError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(OPTIONS[feats_type])}")
+    if set(conf) - CONFIG_KEYS[feats_type] or (feats_type == "ssl" and "frontend_conf" not in conf):
+        raise InputError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(CONFIG_KEYS[feats_type])}")
     tables = read_dump(data_dir)
     extract: FeatureExtractor = FbankExtractor(**conf) if feats_type == "fbank" else SSLExtractor(**conf, device=device)
     count = write_feature_folder(tables, out_dir, extract, {"feats_type": feats_type, **conf})

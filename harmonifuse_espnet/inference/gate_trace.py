@@ -1,4 +1,4 @@
-"""Records of the component gate over the frames of an utterance, for figures that need neither model nor audio."""
+"""Gate traces: the component gate over the frames of an utterance, recorded for figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 N_MELS = 40
 LOGMEL_SHIFT = 0.02  # seconds from one frame of the spectrogram to the next
-DECIBELS = 10.0 / np.log(10.0)  # of power, in one unit of the natural logarithm
+DB_PER_LOG = 10.0 / np.log(10.0)  # from the natural logarithm of a power to decibels
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,14 @@ class GateTrace:
     """The gate over the frames of one utterance; 1 is linguistic, 0 paralinguistic.
 
     Attributes:
-        utterance: Its id.
-        task: The task.
-        prompt: The wording of the prompt.
-        answer: The transcript or label that the model returned.
-        frame_shift: Seconds from one frame of the encoder to the next.
-        mean: Over the channels, of each frame (T values).
-        low: The 10th percentile over the channels (T values).
-        high: The 90th percentile over the channels (T values).
-        others: The mean for the same speech with the prompt of another task: task -> T values.
-        logmel: Level in whole decibels, frames of mel bins, ``LOGMEL_SHIFT`` apart; empty if the input was dumped
-            encoder layers rather than audio.
+        answer: Hypothesis: transcript or label.
+        frame_shift: Seconds from one encoder frame to the next.
+        mean: Mean over the channels by frame (T values).
+        low: 10th percentile over the channels (T values).
+        high: 90th percentile over the channels (T values).
+        others: Other task -> mean for the same speech with a prompt of that task (T values).
+        logmel: Log-mel spectrogram in whole decibels, a list of mel bins every ``LOGMEL_SHIFT`` seconds; empty if the
+            input is dumped encoder layers.
     """
 
     utterance: str
@@ -59,14 +56,14 @@ def trace_gate(
     answer: str,
     prompt: str | None = None,
 ) -> GateTrace | None:
-    """Record the gate for one utterance, ``speech`` (N,) or (T, features), with a wording or the task's first one.
+    """Record the gate for one utterance, ``speech`` (N,) or (T, features); return None for a model without a gate.
 
-    Other tasks have their first wording. None for a model without a gate.
+    ``prompt`` replaces the first prompt of ``task``; the other tasks have their first prompt.
     """
     from harmonifuse_espnet.inference.inspection import component_gate
 
     prompts = {name: prompt if name == task else None for name in model.tasks}
-    examples = {name: model.example(utterance, speech, name, wording) for name, wording in prompts.items()}
+    examples = {name: model.build_example(utterance, speech, name, text) for name, text in prompts.items()}
     gates = {name: gate for name, example in examples.items() if (gate := component_gate(model, example)) is not None}
     if task not in gates:
         return None
@@ -87,35 +84,35 @@ def trace_gate(
 
 
 def read_gates(path: Path) -> list[GateTrace]:
-    """Read ``gate.json`` of a decode folder, one trace a task; [] if it does not exist, as for a model without a gate.
+    """Read ``gate.json`` of a decode folder: a trace for each task, [] if there is no such file (model without a gate).
 
     Raises:
-        InputError: if the file has other content.
+        InputError: if the file is not valid.
     """
     if not path.is_file():
         return []
     try:
         return [GateTrace(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: not what decode writes ({error}); run stage 7 again") from error
+        raise InputError(f"{path}: not a list of gate traces ({error}); run stage 7 again") from error
 
 
 def spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:
-    """Return mel levels in whole decibels, a frame every ``LOGMEL_SHIFT``.
+    """Return the log-mel spectrogram in whole decibels, a frame every ``LOGMEL_SHIFT`` seconds.
 
     ``speech`` (N,) or (T, features) -> T' x mel bins; empty for ``ssl``, whose dump holds an encoder's layers.
     """
     if feats_type == "ssl":
         return []
-    if feats_type == "fbank":  # 10 ms
-        return np.rint(DECIBELS * speech[::2]).astype(int).tolist()
+    if feats_type == "fbank":  # frames of 10 ms
+        return np.rint(DB_PER_LOG * speech[::2]).astype(int).tolist()
     import torch
 
     from harmonifuse_espnet.data.logmel import LogMel
 
     logmel = LogMel(N_MELS, hop_length=round(LOGMEL_SHIFT * SAMPLE_RATE))
     frames = logmel(torch.from_numpy(speech)[None], torch.tensor([len(speech)]))[0][0]
-    return np.rint(DECIBELS * frames.numpy()).astype(int).tolist()
+    return np.rint(DB_PER_LOG * frames.numpy()).astype(int).tolist()
 
 
 def _rounded(values: np.ndarray) -> list[float]:

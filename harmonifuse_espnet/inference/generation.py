@@ -15,10 +15,9 @@ from harmonifuse_espnet.model.outputs import LMOutput
 
 
 class FusedCausalLM(PreTrainedModel, GenerationMixin):
-    """The language model with its fusion, behind the interface that ``generate`` expects.
+    """The language model with its fusion, with the interface that Hugging Face's ``generate`` expects.
 
-    Greedy search, beam search, length limits, constraints and logits processors are the library's. The weights of the
-    fusion are passed as the model argument ``beta`` (B, M).
+    The search and its options are the library's. The fusion weights are passed as the model argument ``beta`` (B, M).
     """
 
     main_input_name = "input_ids"
@@ -32,11 +31,9 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
 
     @property
     def device(self) -> torch.device:
-        """Return the device of the model's parameters."""
         return next(self.harmonifuse.parameters()).device
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        """Return the language model's token embeddings."""
         return self.harmonifuse.decoder.llm.get_input_embeddings()
 
     def forward(
@@ -50,7 +47,7 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
         beta: Tensor | None = None,
         **unused: Any,
     ) -> CausalLMOutputWithPast:
-        """``input_ids`` (B, X) or ``inputs_embeds`` (B, X, V), ``beta`` (B, M) -> last logits (B, 1, W)."""
+        """``input_ids`` (B, X) or ``inputs_embeds`` (B, X, V), ``beta`` (B, M) -> logits at the end (B, 1, W)."""
         decoder = self.harmonifuse.decoder
         embeds = decoder.embed(input_ids) if inputs_embeds is None else inputs_embeds
         states, cache = decoder(embeds, attention_mask, position_ids, past_key_values, use_cache)
@@ -61,10 +58,10 @@ class FusedCausalLM(PreTrainedModel, GenerationMixin):
 class RepetitionLimit(LogitsProcessor):
     """Limits repetition: no sequence of tokens occurs more than ``max_repeats`` times in a row.
 
-    For the search with the language model alone; CTC prefix scores need no limit, since CTC emits each repetition once.
+    For the search with the language model alone; with CTC prefix scores, each occurrence needs frames of its own.
 
     Args:
-        max_repeats: Maximum number of consecutive repetitions, as of TWO in TWO TWO TWO.
+        max_repeats: Maximum number of consecutive occurrences of a sequence, such as 3 of TWO in TWO TWO TWO.
         max_size: Maximum length of a sequence whose repetitions are counted, in tokens.
     """
 
@@ -84,13 +81,13 @@ class RepetitionLimit(LogitsProcessor):
 
 
 class MaxLengths(LogitsProcessor):
-    """Limits each utterance's hypotheses to a maximum length of its own.
+    """Limits the hypotheses of each utterance to a per-utterance maximum length.
 
     With one maximum for the batch, the result of an utterance would depend on the others in its batch.
 
     Args:
         max_lengths: Maximum number of tokens of each utterance (B,), without the end of sequence.
-        eos_id: The end of sequence.
+        eos_id: Token id of the end of sequence.
     """
 
     def __init__(self, max_lengths: Tensor, eos_id: int) -> None:
@@ -111,13 +108,13 @@ def generate_text(
     """Generate the transcripts of a batch, as token ids without the end of sequence.
 
     Args:
-        model: In eval mode.
-        encoded: Of B utterances.
-        task: (B,).
-        eos_id: The end of sequence.
+        model: Model in eval mode.
+        encoded: Encoder output of B utterances.
+        task: Task indices (B,).
+        eos_id: Token id of the end of sequence.
         max_ratio: Maximum number of tokens per connector frame of the utterance; at least one token is allowed. With 1,
             the default, a hypothesis may be as long as any that CTC can emit in these frames.
-        options: Of Hugging Face's ``generate``: ``num_beams``, ``repetition_penalty``, ``logits_processor``, ...
+        options: Arguments of Hugging Face's ``generate``: ``num_beams``, ``logits_processor``, ...
     """
     prefix = model.splice_prefix(encoded)
     max_lengths = (encoded.frame_lengths * max_ratio).long().clamp(min=1)
@@ -133,7 +130,7 @@ def generate_text(
         do_sample=False,
         **options,
     )
-    return [_cut(row, eos_id) for row in tokens.tolist()]
+    return [_before_eos(row, eos_id) for row in tokens.tolist()]
 
 
 @torch.no_grad()
@@ -142,16 +139,16 @@ def label_log_probs(
 ) -> Tensor:
     """Return the log-probability of every label of a task, normalised over the labels, by the model's ``label_output``.
 
-    The prefix runs once; generated labels are scored for all utterances in one batch that continues it.
+    The prefix is computed once; the K labels of all utterances continue it in one batch.
 
     Args:
-        model: In eval mode.
-        encoded: Of B utterances.
-        task: The index of their task.
+        model: Model in eval mode.
+        encoded: Encoder output of B utterances.
+        task: Index of their task.
         labels: K token sequences, each with its end of sequence.
 
     Returns:
-        (B, K), each row's exponentials summing to 1.
+        (B, K); the exponentials of a row sum to 1.
     """
     prefix = model.splice_prefix(encoded)
     states, cache = model.decoder(prefix.embeds, prefix.mask, prefix.position_ids, use_cache=True)
@@ -190,5 +187,5 @@ def _log_probs(model: HarmoniFuseModel, states: Sequence[Tensor], beta: Tensor) 
     return model.decoder.head(model.fusion(states, beta)).float().log_softmax(-1)
 
 
-def _cut(tokens: list[int], eos_id: int) -> list[int]:
+def _before_eos(tokens: list[int], eos_id: int) -> list[int]:
     return tokens[: tokens.index(eos_id)] if eos_id in tokens else tokens

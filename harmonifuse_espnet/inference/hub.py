@@ -33,12 +33,12 @@ model = Speech2Text.from_pretrained("{repo}")
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Facts for the header of a model card.
+    """Metadata in the header of a model card.
 
     Attributes:
-        license: Licence of the model, as the Hub abbreviates it.
+        license: Licence of the model, by the Hub's identifier.
         language: Language of the training data.
-        datasets: Corpora of the training.
+        datasets: Training corpora.
     """
 
     license: str = "cc-by-4.0"
@@ -106,7 +106,7 @@ def upload(folder: Path, repo: str, private: bool) -> str:
 
 def _unpack(packed: Path, folder: Path) -> None:
     if not packed.is_file():
-        raise MissingFileError(f"{packed}: no such archive; stage 9 (pack) makes it")
+        raise MissingFileError(f"{packed}: no such archive; stage 9 (pack) creates it")
     try:
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(folder)

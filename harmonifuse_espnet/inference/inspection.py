@@ -29,17 +29,17 @@ def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
 def layer_weights_by_prompt(model: Speech2Text, task: str) -> dict[str, Any]:
     """Return the weights over the encoder's layers (L) and the language model's layers (M) for a task.
 
-    ``layer_weights`` and ``fusion_weights`` are those of the first prompt; ``wordings`` has both for each wording,
-    trained and held out; ``held_out`` lists the latter.
+    ``layer_weights`` and ``fusion_weights`` are those of the first prompt; ``wordings`` has both for each prompt;
+    ``held_out`` lists the held-out prompts.
     """
     chosen = model.tasks[task]
-    wordings = {prompt: _weights(model, chosen, prompt) for prompt in (*chosen.prompts, *chosen.held_out_prompts)}
-    return {**wordings[chosen.prompts[0]], "wordings": wordings, "held_out": list(chosen.held_out_prompts)}
+    by_prompt = {prompt: _weights(model, chosen, prompt) for prompt in (*chosen.prompts, *chosen.held_out_prompts)}
+    return {**by_prompt[chosen.prompts[0]], "wordings": by_prompt, "held_out": list(chosen.held_out_prompts)}
 
 
 @torch.no_grad()
 def component_gate(model: Speech2Text, example: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Return the component gate for one preprocessed utterance: (T, C) in 0 to 1; None for a model without a gate."""
+    """Return the component gate for a preprocessed utterance (T, C), from 0 to 1; None for a model without a gate."""
     network, batch = model.model, to_device(collate([("speech", example)])[1]["batch"], model.device)
     _, prompt_summary = network.embed_prompt(batch.prompt, batch.prompt_lengths)
     weighted, _ = network.weight_layers(batch.speech, batch.speech_lengths, prompt_summary, batch.task)

@@ -24,7 +24,7 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import writing
 
 # Paths in the config, the stage that creates each, and whether it may be a name on the Hugging Face Hub instead.
-REFERENCES = (
+CONFIG_PATHS = (
     (("tokenizer",), 4, True),
     (("ctc_tokenizer",), 4, True),
     (("feats_stats",), 5, False),
@@ -36,30 +36,30 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed ti
 Contents = dict[str, "Path | bytes"]  # name in the archive -> file, folder or content
 
 
-def collect(train_config: Path, model_file: Path, readme: Path | None = None) -> Contents:
-    """Return the contents of the archive; the config in it has the names in the archive for its paths.
+def collect_contents(train_config: Path, model_file: Path, readme: Path | None = None) -> Contents:
+    """Return the contents of the archive; the paths in its config are names in the archive.
 
     Raises:
         MissingFileError: if a file is missing; the message names it and the stage that creates it.
-        InputError: if the config is not YAML, or an image of ``readme`` is outside its folder.
+        InputError: if the config is not YAML, or an image of ``readme`` is outside the folder of ``readme``.
     """
     for path, stage in ((train_config, 6), (model_file, 6), (readme, 8)):
         if path is not None and not path.is_file():
-            raise MissingFileError(f"{path}: no such file; stage {stage} makes it")
+            raise MissingFileError(f"{path}: no such file; stage {stage} creates it")
     try:
         config = yaml.safe_load(train_config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise InputError(f"{train_config}: not YAML: {error}") from error
     folder = f"exp/{train_config.resolve().parent.name}"
     names = {"train_config": f"{folder}/config.yaml", "model_file": f"{folder}/{model_file.name}"}
-    files = _move_references(config)
+    files = _replace_paths(config)
     meta = _meta(names, config.get("format_version", 1))
     contents: Contents = {"meta.yaml": _to_yaml(meta), names["train_config"]: _to_yaml(config)}
     return contents | {names["model_file"]: model_file} | files | (_readme_contents(readme) if readme else {})
 
 
 def write_archive(out: Path, contents: Mapping[str, Path | bytes]) -> None:
-    """Write a zip file, completely or not at all; the same contents give the same bytes.
+    """Write a zip file atomically; the same contents give the same bytes.
 
     Raises:
         InputError: if the name does not end in ``.zip``.
@@ -79,10 +79,10 @@ def write_archive(out: Path, contents: Mapping[str, Path | bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _move_references(config: dict[str, Any]) -> Contents:
+def _replace_paths(config: dict[str, Any]) -> Contents:
     """Replace the paths in ``config`` by names in the archive; return name -> file or folder."""
     contents: Contents = {}
-    for keys, stage, may_be_on_hub in REFERENCES:
+    for keys, stage, may_be_on_hub in CONFIG_PATHS:
         *parents, last = keys
         owner = config
         for key in parents:
@@ -97,7 +97,7 @@ def _move_references(config: dict[str, Any]) -> Contents:
             contents[owner[last]] = path
         elif not may_be_on_hub or not _may_be_hub_name(value):
             raise MissingFileError(
-                f"{path}: no such file or folder, the config's {'.'.join(keys)}; stage {stage} makes it"
+                f"{path}: no such file or folder, which is {'.'.join(keys)} in the config; stage {stage} creates it"
             )
     return contents
 
@@ -108,20 +108,20 @@ def _may_be_hub_name(value: str) -> bool:
 
 
 def _readme_contents(readme: Path) -> Contents:
-    """Return the file as RESULTS.md, and its images."""
+    """Return RESULTS.md and its images."""
     text = readme.read_text(encoding="utf-8")
     links = [link for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if not (readme.parent / link).is_file()]
     if missing:
-        raise MissingFileError(f"{readme}: the image {missing[0]} does not exist; stage 8 makes it")
+        raise MissingFileError(f"{readme}: the image {missing[0]} does not exist; stage 8 creates it")
     outside = [link for link in links if PurePosixPath(link).is_absolute() or ".." in PurePosixPath(link).parts]
     if outside:
-        raise InputError(f"{readme}: the image {outside[0]} is outside its folder; move it there")
+        raise InputError(f"{readme}: the image {outside[0]} is outside the folder of this file; move it there")
     return {"RESULTS.md": text.encode()} | {link: readme.parent / link for link in links}
 
 
 def _meta(names: Mapping[str, str], format_version: int) -> dict[str, Any]:
-    """Return ESPnet's description of an archive, without the time, and the versions of this package."""
+    """Return ``meta.yaml``: ESPnet's entries except the time, and the versions of this package."""
     return {
         "yaml_files": {"train_config": names["train_config"]},
         "files": {"model_file": names["model_file"]},

@@ -1,4 +1,4 @@
-"""Inference in Python: a trained model returns the transcript or label of an utterance or a batch."""
+"""Inference in Python: transcripts and label probabilities of an utterance or a batch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from harmonifuse_espnet.model.harmonifuse import EncoderOutput
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The model's answer to one utterance.
+class DecodingResult:
+    """The result of decoding one utterance.
 
     Attributes:
-        text: The transcript, or the label as the data folders write it.
-        label_probs: Probability of every label, for tasks that answer with a label; they sum to 1.
-        ctc_text: Greedy CTC transcript, for tasks that answer with text; None without a CTC head.
+        text: Hypothesis: the transcript, or the label as in the data folders.
+        label_probs: Probability of every label, for label tasks; they sum to 1.
+        ctc_text: Greedy CTC transcript, for text tasks; None without a CTC head.
     """
 
     text: str
@@ -38,14 +38,13 @@ class Answer:
 
 
 class Speech2Text:
-    """A trained model.
+    """A trained model that predicts the transcript or the label of an utterance.
 
     Args:
         train_config: ``config.yaml`` of the experiment.
-        model_file: Its checkpoint.
+        model_file: Checkpoint of the experiment.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        search: Options of the search for a transcript, see
-            :class:`harmonifuse_espnet.inference.text_search.SearchOptions`.
+        search: Attributes of :class:`harmonifuse_espnet.inference.text_search.SearchOptions`.
 
     Raises:
         MissingFileError: if a file is missing.
@@ -65,7 +64,7 @@ class Speech2Text:
         options = SearchOptions(**search)
         for path in (train_config, model_file):
             if not Path(path).is_file():
-                raise MissingFileError(f"{path}: no such file; stage 6 (training) makes it")
+                raise MissingFileError(f"{path}: no such file; stage 6 (training) creates it")
         model, args = HarmoniFuseTask.build_model_from_file(train_config, model_file, device)
         self.model, self.device = model.eval(), device
         self.tasks = build_tasks(args.tasks)
@@ -74,8 +73,8 @@ class Speech2Text:
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
         if options.ctc_weight > 0 and self.model.ctc is None:
             raise InputError(
-                f"ctc_weight is {options.ctc_weight}, but {train_config} has no CTC head (ctc: false, or no task "
-                "answers with text); decode with ctc_weight 0"
+                f"ctc_weight is {options.ctc_weight}, but {train_config} has no CTC head (ctc: false, or no text "
+                "task); decode with ctc_weight 0"
             )
         self.search = TextSearch(self.model, self.tokenizer, self.ctc_tokenizer, options)
 
@@ -85,20 +84,22 @@ class Speech2Text:
 
         Args:
             name: Path of the archive, or what ``espnet_model_zoo`` takes (a Hub repository, a URL).
-            options: Of :class:`Speech2Text`.
+            options: Arguments of :class:`Speech2Text`.
         """
         from espnet_model_zoo.downloader import ModelDownloader
 
         files = ModelDownloader().download_and_unpack(str(name))
         return cls(files["train_config"], files["model_file"], **options)
 
-    def __call__(self, speech: str | Path | np.ndarray | Tensor, task: str, prompt: str | None = None) -> Answer:
-        """Return the answer to one utterance.
+    def __call__(
+        self, speech: str | Path | np.ndarray | Tensor, task: str, prompt: str | None = None
+    ) -> DecodingResult:
+        """Decode one utterance.
 
         Args:
             speech: An audio file of any sampling rate, or samples (N,) at 16 kHz in [-1, 1].
             task: A name from the table of tasks.
-            prompt: A wording of your own instead of the task's first one.
+            prompt: Prompt to use instead of the task's first one.
 
         Raises:
             InputError: if the task is unknown or the audio is empty.
@@ -108,27 +109,27 @@ class Speech2Text:
         samples = np.asarray(speech, dtype=np.float32)
         if samples.ndim != 1 or not len(samples):
             raise InputError(f"speech must be samples (N,) with N > 0, got shape {samples.shape}")
-        _, keywords = collate([("speech", self.example("speech", samples, task, prompt))])
-        return self.answer_batch(**keywords)[0]
+        _, keywords = collate([("speech", self.build_example("speech", samples, task, prompt))])
+        return self.decode_batch(**keywords)[0]
 
-    def example(
+    def build_example(
         self, utterance: str, speech: np.ndarray, task: str, prompt: str | None = None
     ) -> dict[str, np.ndarray]:
-        """Preprocess speech (N,) or (T, features) for ``collate``, with a wording or the task's first one."""
+        """Preprocess speech (N,) or (T, features) for ``collate``; ``prompt`` replaces the task's first prompt."""
         example = self.preprocess(utterance, {"speech": speech, "task": task})
         if prompt is not None:
             example["prompt"] = np.array(self.tokenizer.encode(prompt), dtype=np.int64)
         return example
 
     @torch.no_grad()
-    def answer_batch(self, batch: SpeechBatch) -> list[Answer]:
-        """Return the answers to B utterances of one or more tasks, in their order."""
-        answers: dict[int, Answer] = {}
+    def decode_batch(self, batch: SpeechBatch) -> list[DecodingResult]:
+        """Decode B utterances of one or more tasks; the results are in the order of the batch."""
+        results: dict[int, DecodingResult] = {}
         for task in self.tasks.values():
             if task.index in batch.rows:
                 rows = batch.rows[task.index].tolist()
-                answers.update(zip(rows, self._answer_task(task, batch.select(rows)), strict=True))
-        return [answers[row] for row in range(len(batch.task))]
+                results.update(zip(rows, self._decode_task(task, batch.select(rows)), strict=True))
+        return [results[row] for row in range(len(batch.task))]
 
     def encode(self, batch: SpeechBatch) -> tuple[EncoderOutput, Tensor]:
         """Encode a batch on the model's device; return the encoder output and the tasks (B,)."""
@@ -148,14 +149,13 @@ class Speech2Text:
         paths = CTCHead.greedy(encoded.ctc_log_probs, encoded.frame_lengths)
         return [self.ctc_tokenizer.decode(path) for path in paths]
 
-    def _answer_task(self, task: SpeechTask, batch: SpeechBatch) -> Sequence[Answer]:
-        """Return the answers to utterances of one task."""
+    def _decode_task(self, task: SpeechTask, batch: SpeechBatch) -> Sequence[DecodingResult]:
         encoded, index = self.encode(batch)
         if task.answer == "text":
             texts = self.search(encoded, index)
             ctc_texts = [None] * len(texts) if encoded.ctc_log_probs is None else self.ctc_texts(encoded)
-            return [Answer(text, ctc_text=ctc_text) for text, ctc_text in zip(texts, ctc_texts, strict=True)]
+            return [DecodingResult(text, ctc_text=ctc_text) for text, ctc_text in zip(texts, ctc_texts, strict=True)]
         sequences = [[*self.tokenizer.encode(words), self.tokenizer.eos_id] for words in task.labels.values()]
         probs = label_log_probs(self.model, encoded, task.index, sequences).double().exp()
         scored = [dict(zip(task.labels, row, strict=True)) for row in (probs / probs.sum(1, keepdim=True)).tolist()]
-        return [Answer(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]
+        return [DecodingResult(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]

@@ -1,4 +1,4 @@
-"""Search for a transcript: the language model's beam search, with CTC prefix scores or a repetition limit."""
+"""Search for a transcript: greedy or beam search, with CTC prefix scores or a repetition limit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harmonifuse_espnet.inference.ctc_spelling import spell_tokens
 from harmonifuse_espnet.inference.generation import RepetitionLimit, generate_text
 from harmonifuse_espnet.model.harmonifuse import EncoderOutput, HarmoniFuseModel
 
-# Arguments of Hugging Face's generate that an option of the search sets.
-SET_BY_OPTIONS = {
+# Argument of Hugging Face's generate -> search option that sets it.
+OPTION_OF_ARGUMENT = {
     "num_beams": "beam_size",
     "length_penalty": "length_penalty",
     "max_length": "max_length_ratio",
@@ -27,13 +27,13 @@ SET_BY_OPTIONS = {
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of the search.
+    """Options of the search for a transcript.
 
     Attributes:
         beam_size: Number of hypotheses; 1 is greedy search.
         ctc_weight: Weight of the CTC prefix scores, from 0 (the language model alone) to 1 (CTC alone).
-        length_penalty: Length normalisation of the beam search: the exponent a in the score ``sum / length^a`` of a
-            hypothesis. 0 is the sum, 1 the mean, which favours longer hypotheses.
+        length_penalty: Length normalisation of beam search: the exponent a in the score of a hypothesis, ``sum of token
+            scores / length^a``. 0 ranks by the sum, 1 by the mean, which favours longer hypotheses.
         max_length_ratio: Maximum number of tokens per connector frame.
         generate: Further arguments of Hugging Face's ``generate``, such as ``{"repetition_penalty": 1.2}``.
 
@@ -49,9 +49,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if not isinstance(self.beam_size, int) or self.beam_size < 1:
-            raise InputError(
-                f"beam_size is {self.beam_size!r}, but must be a whole number of 1 (greedy search) or more"
-            )
+            raise InputError(f"beam_size is {self.beam_size!r}, but must be an integer, 1 (greedy search) or more")
         if not 0 <= self.ctc_weight <= 1:
             raise InputError(
                 f"ctc_weight is {self.ctc_weight}, but must be from 0 (the language model alone) to 1 (CTC alone)"
@@ -59,11 +57,10 @@ class SearchOptions:
         if self.max_length_ratio <= 0:
             raise InputError(f"max_length_ratio is {self.max_length_ratio}, but must be above 0 tokens for each frame")
         for name in self.generate:
-            if name in SET_BY_OPTIONS:
-                raise InputError(f"generate has {name}: {self.generate[name]}; give {SET_BY_OPTIONS[name]} instead")
+            if name in OPTION_OF_ARGUMENT:
+                raise InputError(f"generate has {name}: {self.generate[name]}; set {OPTION_OF_ARGUMENT[name]} instead")
 
     def generate_arguments(self) -> dict[str, Any]:
-        """Return the arguments of Hugging Face's ``generate``."""
         beams = {"length_penalty": float(self.length_penalty)} if self.beam_size > 1 else {}
         return {**self.generate, "num_beams": self.beam_size, **beams}
 
@@ -72,10 +69,10 @@ class TextSearch:
     """Searches for the transcripts of a batch.
 
     Args:
-        model: In eval mode.
-        tokenizer: Of the language model.
-        ctc_tokenizer: Of the CTC head.
-        options: Of the search.
+        model: Model in eval mode.
+        tokenizer: Tokenizer of the language model.
+        ctc_tokenizer: Tokenizer of the CTC head.
+        options: Search options.
 
     Raises:
         InputError: if ``ctc_weight`` is above 0 and the CTC units cannot spell the language model's tokens.

@@ -16,7 +16,7 @@ class StackingConnector(nn.Module):
     Args:
         input_size: Width C.
         output_size: Width V.
-        stack: Number of frames that become one.
+        stack: Number of frames that are stacked into one.
 
     Example:
         >>> import torch
@@ -44,5 +44,5 @@ class StackingConnector(nn.Module):
         return self.project(stacked), (lengths + self.stack - 1) // self.stack
 
     def activation_bytes(self, frames: int) -> int:
-        """Estimate the bytes kept for the backward pass for ``frames`` stacked frames (B T'): ``B T' 4 V 4``."""
+        """Estimate the bytes kept for backward: four float32 tensors, ``B T' 4 V 4``, with ``frames`` = B T'."""
         return 16 * cast(nn.Linear, self.project[-1]).out_features * frames

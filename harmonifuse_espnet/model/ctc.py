@@ -10,12 +10,12 @@ from torch import Tensor, nn
 class CTCHead(nn.Module):
     """Connectionist temporal classification (Graves et al., 2006) over the connector's frames.
 
-    Index 0 is the blank; token i of the CTC tokenizer has index i + 1.
+    Index 0 is the CTC blank, index i + 1 is token i of the CTC tokenizer.
 
     Args:
         input_size: Width V of the frames.
         vocab_size: Size W of the CTC tokenizer's vocabulary.
-        dropout: On the normalised frames.
+        dropout: Dropout on the normalised frames.
     """
 
     def __init__(self, input_size: int, vocab_size: int, dropout: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class CTCHead(nn.Module):
         return self.project(self.dropout(self.norm(frames))).log_softmax(-1)
 
     def activation_bytes(self, frames: int) -> int:
-        """Estimate the bytes kept for the backward pass for ``frames`` frames (B T'): ``B T' 3 (W + 1) 4``."""
+        """Estimate the bytes kept for backward: three float32 tensors, ``B T' 3 (W + 1) 4``, with ``frames`` = B T'."""
         return 12 * self.project.out_features * frames
 
     @staticmethod

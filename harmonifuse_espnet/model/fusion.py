@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from harmonifuse_espnet.model.layer_weights import LayerWeights, weighted_sum
 
-# Initial logit of the last layer. Each of the other M - 1 layers then has the weight exp(-15) = 3e-7 for every prompt,
-# which changes the logits of a 24-layer model by 5e-6 of the largest one (7e-4 with a bias of 10). Adam with learning
-# rate 1e-3 needed a hundred steps to move weight away from the last layer with 10 and 15, over a thousand with 20.
+# Initial logit of the last layer. The other layers start with weight exp(-15) = 3e-7, which changes the logits of a
+# 24-layer model by 5e-6 of the largest logit (7e-4 for a bias of 10). With Adam and learning rate 1e-3, training
+# needed a hundred steps to increase the other weights for 10 and 15, and more than a thousand for 20.
 LAST_BIAS = 15.0
 
 
 class LayerFusion(nn.Module):
-    """``F = sum_m beta_m Norm_m(S_m)``, S_m the output of layer m and beta the weights of the layers.
+    """``F = sum_m beta_m Norm_m(S_m)``, with the output S_m and the weight beta_m of each layer m.
 
     Norm_M is the language model's own final norm; the other norms start as copies of it and are trained.
 
     Args:
-        weights: Computes beta from the prompt or the task, or has one learned vector.
+        weights: Layer weights beta, from the prompt, from the task, or one learned vector.
         final_norm: The final norm of the language model, copied M - 1 times.
     """
 
@@ -35,18 +35,18 @@ class LayerFusion(nn.Module):
         """Return F, the fused states.
 
         Args:
-            states: Output of every layer, M x (B, S, V); the last one has passed the final norm already.
+            states: Output of every layer, M x (B, S, V), the last one after the final norm.
             beta: (B, M), from ``self.weights(prompt_summary, task)``.
 
         Returns:
-            F (B, S, V), in the precision of ``beta``.
+            F (B, S, V), with the dtype of ``beta``.
         """
         *others, last = (state.to(beta.dtype) for state in states)
         normed = [norm(state) for norm, state in zip(self.norms, others, strict=True)]
         return weighted_sum([*normed, last], beta)
 
     def activation_bytes(self, positions: int, width: int) -> int:
-        """Estimate the bytes kept for the backward pass at ``positions`` positions: ``positions 3 M V 4``.
+        """Estimate the bytes kept for backward: three float32 tensors per layer, ``positions 3 M V 4``.
 
         ``width`` is V. Without fusion, M is 1.
         """

@@ -1,8 +1,8 @@
 """Component gates: select the linguistic and the paralinguistic components of the encoder output by task.
 
 Two projections of the weighted encoder layers, a linguistic and a paralinguistic one, are mixed by a gate computed from
-the task's prompt and the frame. HarmoniFuse (arXiv 2509.18570) names the component-selective encoder; this form is
-ours. The weights of the layers are in ``layer_weights.py``.
+the task's prompt and the frame. HarmoniFuse (arXiv 2509.18570) names the component-selective encoder; the formula
+is ours. Layer weights are in ``layer_weights.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Projection(nn.Module):
         self.linguistic = nn.Linear(input_size, output_size)
 
     def gate(self, hidden: Tensor, prompt_summary: Tensor, task: Tensor) -> Tensor | None:
-        """Return None for ``hidden`` (B, T, D), ``prompt_summary`` (B, V), ``task`` (B,): nothing is mixed."""
+        """Return None for ``hidden`` (B, T, D), ``prompt_summary`` (B, V), ``task`` (B,), because there is no gate."""
         return None
 
     def forward(
@@ -38,14 +38,14 @@ class Projection(nn.Module):
     ) -> Tensor:
         """``hidden`` (B, T, D), ``lengths`` (B,), ``prompt_summary`` (B, V), ``task`` (B,) -> (B, T, C).
 
-        ``rows`` are the rows of each task in the batch, as in :class:`harmonifuse_espnet.data.batch.SpeechBatch`.
+        ``rows``: see :class:`harmonifuse_espnet.data.batch.SpeechBatch`.
         """
         return self.linguistic(hidden)
 
     def activation_bytes(self, frames: int) -> int:
-        """Estimate the bytes kept for the backward pass for ``frames`` encoder frames (B T): ``B T (3 D + 8 C) 4``.
+        """Estimate the bytes kept for backward: ``B T (3 D + 8 C) 4``, with ``frames`` = B T.
 
-        This is the need of the gates with two projections, and more than that of one projection.
+        It is for gates with two projections, and an upper bound for one projection.
         """
         return 4 * (3 * self.linguistic.in_features + 8 * self.linguistic.out_features) * frames
 
@@ -53,9 +53,9 @@ class Projection(nn.Module):
 class PromptGate(Projection):
     """``z_t = g_t * A(h_t) + (1 - g_t) * B(h_t, stats)``, ``g_t = sigmoid(W [h_t; q])``, q the prompt's summary.
 
-    ``stats`` are mean and standard deviation of h over the valid frames of the utterance: properties of the voice
-    rather than of the words. They are normalised over utterances, since their differences between utterances are small
-    beside their values.
+    ``stats`` are the mean and standard deviation of h over the valid frames of the utterance, which depend on the voice
+    more than on the words. They are normalised by :class:`TaskNorm`, because they vary little between utterances
+    relative to their values.
     """
 
     def __init__(self, input_size: int, output_size: int, summary_size: int, num_tasks: int) -> None:
@@ -81,7 +81,7 @@ class PromptGate(Projection):
     ) -> Tensor:
         """``hidden`` (B, T, D), ``lengths`` (B,), ``prompt_summary`` (B, V), ``task`` (B,) -> (B, T, C).
 
-        ``rows`` are the rows of each task in the batch, as in :class:`harmonifuse_espnet.data.batch.SpeechBatch`.
+        ``rows``: see :class:`harmonifuse_espnet.data.batch.SpeechBatch`.
         """
         stats = self.stats_norm(utterance_stats(hidden, lengths), rows)
         paralinguistic = self.paralinguistic(hidden) + self.paralinguistic_stats(stats)[:, None]
@@ -90,7 +90,7 @@ class PromptGate(Projection):
 
 
 class TaskGate(PromptGate):
-    """The same mixture with one learned vector for each task instead of the prompt's summary."""
+    """:class:`PromptGate` with a learned vector per task instead of the prompt's summary q."""
 
     def __init__(self, input_size: int, output_size: int, summary_size: int, num_tasks: int) -> None:
         super().__init__(input_size, output_size, summary_size, num_tasks)
@@ -102,11 +102,11 @@ class TaskGate(PromptGate):
 
 
 class TaskNorm(nn.Module):
-    """Batch normalisation of each task separately, without scale and shift: (B, S) -> (B, S).
+    """Batch normalisation of each task separately, without scale and shift: (B, X) -> (B, X).
 
-    Domain-specific batch normalisation (Chang et al., 2019, arXiv:1906.03950): tasks are trained on corpora of
-    different acoustics, and joint statistics would fit none of them. In training, fewer than ``MIN_ROWS`` utterances of
-    a task in a batch (many GPUs that share it) are normalised by the running statistics, as in decoding.
+    Domain-specific batch normalisation (Chang et al., 2019, arXiv:1906.03950), because the corpora of the tasks differ
+    in acoustics. In training, if the batch has fewer than ``MIN_ROWS`` utterances of a task (a small batch per GPU),
+    they are normalised by the running statistics, as in decoding.
 
     Example:
         >>> norm, rows = TaskNorm(1, num_tasks=2), {0: torch.arange(0, 16), 1: torch.arange(16, 32)}
@@ -122,14 +122,14 @@ class TaskNorm(nn.Module):
         self.norms = nn.ModuleList([nn.BatchNorm1d(size, affine=False) for _ in range(num_tasks)])
 
     def forward(self, values: Tensor, rows: Mapping[int, Tensor]) -> Tensor:
-        """``values`` (B, S), ``rows`` task index -> its rows -> (B, S)."""
+        """``values`` (B, X), ``rows``: task index -> its rows in the batch -> (B, X)."""
         normalised = torch.empty_like(values)
-        for task, members in rows.items():
-            norm, own = cast(nn.BatchNorm1d, self.norms[task]), values[members]
-            if self.training and len(members) > 1:  # one utterance has no variance to learn from
-                normalised[members] = norm(own)
-            if not self.training or len(members) < self.MIN_ROWS:
-                normalised[members] = F.batch_norm(own, norm.running_mean, norm.running_var)
+        for task, task_rows in rows.items():
+            norm, own = cast(nn.BatchNorm1d, self.norms[task]), values[task_rows]
+            if self.training and len(task_rows) > 1:  # the variance of one utterance is undefined
+                normalised[task_rows] = norm(own)
+            if not self.training or len(task_rows) < self.MIN_ROWS:
+                normalised[task_rows] = F.batch_norm(own, norm.running_mean, norm.running_var)
         return normalised
 
 

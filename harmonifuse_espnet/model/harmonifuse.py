@@ -1,4 +1,4 @@
-"""The network: encode, gate, connect, splice, decode, fuse, loss."""
+"""The complete model: encoder, gate, connector, CTC, splice, language model, fusion, outputs and losses."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from harmonifuse_espnet.model.splice import IGNORE, Segment, Spliced, splice
 
 @dataclass(frozen=True)
 class EncoderOutput:
-    """Prompt and encoded speech, ready for the language model.
+    """Prompt and encoded speech as input of the language model.
 
     Attributes:
-        segments: Embeddings of the prompt and of the speech, in the order of the splice.
+        segments: Embeddings of the prompt and of the speech, in the order of the language model's input.
         prompt_summary: Mean of the prompt's embeddings (B, V).
         frame_lengths: Connector frames of each utterance (B,).
         ctc_log_probs: (B, T', W + 1), or None without a CTC head.
@@ -45,10 +45,10 @@ class EncoderOutput:
 
 
 class HarmoniFuseModel(AbsESPnetModel):
-    """The whole network; :class:`harmonifuse_espnet.train.task.HarmoniFuseTask` builds it from a config.
+    """The complete model; :class:`harmonifuse_espnet.train.task.HarmoniFuseTask` builds it from a configuration.
 
     Args:
-        tasks: The table of tasks, in the order of their indices.
+        tasks: The tasks of the table, in its order.
         frontend: Speech encoder that returns every hidden state.
         layer_weights: Weights over the encoder's layers.
         gate: Component gate, (B, T, D) -> (B, T, C).
@@ -56,17 +56,17 @@ class HarmoniFuseModel(AbsESPnetModel):
         ctc: CTC head over the connector's frames, or None.
         decoder: The language model.
         fusion: Fusion of the language model's layers.
-        label_output: How tasks predict one of their labels.
-        preamble_ids: Tokens before every prompt, such as a chat template's.
-        opening_ids: Tokens between the speech and the target: a beginning of sequence, or a chat template's.
-        ctc_weight: Weight of the CTC loss of tasks that answer with text.
-        ctc_feedback: Add an embedding of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
+        label_output: Prediction of labels.
+        preamble_ids: Tokens before the prompt, such as those of a chat template.
+        opening_ids: Tokens between the speech and the target: bos, or those of a chat template.
+        ctc_weight: Weight of the CTC loss of text tasks.
+        ctc_feedback: Add a projection of the CTC posterior to each frame, as in self-conditioned CTC (Nozaki and
             Komatsu, 2021, arXiv:2104.02724).
-        label_smoothing: Of the cross entropy over the target tokens, or the label.
-        word_dropout: Probability of replacing the embedding of a target token in the language model's input by zeros in
-            training (Bowman et al., 2016, arXiv:1511.06349), so that predictions rely on the speech.
+        label_smoothing: Label smoothing of the cross entropy, for target tokens and classified labels.
+        word_dropout: Probability of zeroing the input embedding of a target token in training (Bowman et al., 2016,
+            arXiv:1511.06349), so that the language model relies on the speech.
         embed_dropout: Dropout on the spliced embeddings.
-        speech_first: Speech before the prompt rather than after it.
+        speech_first: Whether the speech precedes the prompt.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class HarmoniFuseModel(AbsESPnetModel):
 
         Args:
             batch: B utterances, speech (B, N), with targets.
-            unused: What ESPnet's trainer adds, such as utterance ids.
+            unused: Other arguments of ESPnet's trainer, such as utterance ids.
 
         Returns:
-            Loss (a scalar), statistics by name and by task, and the batch size as the weight of both.
+            Loss (a scalar), statistics by name, and their weight, the batch size.
         """
         assert batch.targets is not None
         targets, rows = batch.targets, batch.rows
@@ -128,7 +128,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         return force_gatherable((loss, stats, batch.speech.new_tensor(len(batch.task))), loss.device)
 
     def encode(self, batch: SpeechBatch) -> EncoderOutput:
-        """Turn speech (B, N) and prompt (B, P) into the segments that the language model reads."""
+        """Encode speech (B, N) and prompt (B, P) as segments of the language model's input."""
         prompt, prompt_summary = self.embed_prompt(batch.prompt, batch.prompt_lengths)
         weighted, lengths = self.weight_layers(batch.speech, batch.speech_lengths, prompt_summary, batch.task)
         gated = self.gate(weighted, lengths, prompt_summary, batch.task, batch.rows)
@@ -140,7 +140,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         return EncoderOutput(segments[::-1] if self.speech_first else segments, prompt_summary, lengths, log_probs)
 
     def embed_prompt(self, prompt: Tensor, prompt_lengths: Tensor) -> tuple[Segment, Tensor]:
-        """``prompt`` (B, P) -> its segment, and its summary q (B, V), the mean of its embeddings."""
+        """Embed ``prompt`` (B, P) -> segment, and summary q (B, V), the mean of the embeddings."""
         segment = Segment(self.decoder.embed(prompt), length_mask(prompt_lengths, prompt.size(1)))
         return segment, (segment.embeds * segment.mask[..., None]).sum(1) / prompt_lengths[:, None]
 
@@ -152,7 +152,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         return weighted_sum(states, self.layer_weights(prompt_summary, task)), lengths
 
     def splice_target(self, encoded: EncoderOutput, tokens: Tensor, lengths: Tensor) -> Spliced:
-        """Append the target ``tokens`` (B, U), ``lengths`` (B,), to prompt and speech, with labels."""
+        """Splice prompt, speech and the target ``tokens`` (B, U), ``lengths`` (B,), with labels at the target."""
         mask = length_mask(lengths, tokens.size(1))
         embeds = self.decoder.embed(tokens)
         if self.training and self.word_dropout > 0.0:
@@ -161,28 +161,28 @@ class HarmoniFuseModel(AbsESPnetModel):
         return splice([*self.prefix(encoded), target])
 
     def splice_prefix(self, encoded: EncoderOutput) -> Spliced:
-        """Splice all that precedes the target, padded on the left, ready for generation."""
+        """Splice the segments before the target, padded on the left for generation."""
         return splice(self.prefix(encoded), padding_side="left")
 
     def prefix(self, encoded: EncoderOutput) -> list[Segment]:
         """Return the segments before the target: preamble, prompt and speech, opening."""
         batch = encoded.prompt_summary.size(0)
-        return [self._constant(self.preamble_ids, batch), *encoded.segments, self._constant(self.opening_ids, batch)]
+        return [self._embed_ids(self.preamble_ids, batch), *encoded.segments, self._embed_ids(self.opening_ids, batch)]
 
-    def _constant(self, ids: Sequence[int], batch_size: int) -> Segment:
-        """Return the same X tokens for every utterance: a segment (B, X)."""
+    def _embed_ids(self, ids: Sequence[int], batch_size: int) -> Segment:
+        """Embed the same X tokens for every utterance: a segment (B, X)."""
         tokens = torch.tensor(ids, dtype=torch.long, device=next(self.parameters()).device).expand(batch_size, -1)
         return Segment(self.decoder.embed(tokens), torch.ones_like(tokens, dtype=torch.bool))
 
     def _ctc_losses(self, encoded: EncoderOutput, targets: Targets, rows: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Return the CTC loss in nats per token of each text task in the batch."""
         losses = {}
-        for task, members in rows.items():
+        for task, row in rows.items():
             if encoded.ctc_log_probs is None or self.tasks[task].answer != "text":
                 continue
-            lengths = targets.ctc_lengths[members]
+            lengths = targets.ctc_lengths[row]
             total = CTCHead.loss(
-                encoded.ctc_log_probs[members], encoded.frame_lengths[members], targets.ctc_tokens[members], lengths
+                encoded.ctc_log_probs[row], encoded.frame_lengths[row], targets.ctc_tokens[row], lengths
             )
             losses[task] = total / lengths.float().mean()
         return losses
@@ -190,9 +190,9 @@ class HarmoniFuseModel(AbsESPnetModel):
     def _total_loss(
         self, batch: SpeechBatch, losses: Mapping[int, TaskLoss], ctc: Mapping[int, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weight the losses by the tasks' shares of the utterances; return the sum and all statistics.
+        """Sum the tasks' losses, weighted by their fractions of the utterances; return the sum and all statistics.
 
-        A mixed batch has the gradient of its tasks' separate batches, weighted by their sizes.
+        The gradient of a mixed batch is thus the mean of the gradients of separate batches, weighted by their sizes.
         """
         stats: dict[str, Tensor] = {}
         weighted_losses, weighted_accuracies = [], []
@@ -208,21 +208,21 @@ class HarmoniFuseModel(AbsESPnetModel):
         return total, {**stats, "loss": total.detach(), "acc": torch.stack(weighted_accuracies).sum()}
 
     def collect_feats(self, batch: SpeechBatch, **unused: Any) -> dict[str, Tensor]:
-        """Return {} for speech (B, N): stage 5 computes the statistics with a command of its own, without the model."""
+        """Return {} for any ``batch``: stage 5 collects statistics without the model (``data/stats.py``)."""
         return {}
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return what a checkpoint holds: all but the frozen weights that can be loaded again by name."""
+        """Return the state of a checkpoint, without the frozen weights of restorable modules."""
         state = super().state_dict(*args, **kwargs)
         for name in self._restorable_names(kwargs.get("prefix", "")):
             state.pop(name, None)
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a checkpoint, of an earlier format as well; ESPnet's ``strict=False`` is ignored.
+        """Load a checkpoint of this or an earlier format; ``strict=False``, which ESPnet passes, is ignored.
 
         Raises:
-            InputError: if a trained parameter is missing, unknown or of another shape; the message lists the keys.
+            InputError: if a trained parameter is missing, unknown or of another shape.
         """
         own, state_dict = self.state_dict(), upgrade_state_dict(state_dict)
         missing, unknown = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
@@ -239,7 +239,7 @@ class HarmoniFuseModel(AbsESPnetModel):
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def _restorable_names(self, prefix: str) -> list[str]:
-        """Return the names of frozen weights and buffers of modules that were loaded by name."""
+        """Return the names of frozen weights and buffers of restorable modules."""
         names = []
         for name, module in self.named_children():
             if getattr(module, "restorable", False):

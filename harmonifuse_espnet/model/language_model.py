@@ -16,20 +16,19 @@ from harmonifuse_espnet.model.pretrained import Pretrained, feed_forward_width, 
 class LanguageModel(Pretrained):
     """A causal language model with embeddings as input and the hidden states of every layer as output.
 
-    Frozen weights may be bfloat16 (see :class:`Pretrained`), while the rest of the network and LoRA are float32:
-    embeddings are returned in float32 and cast to the weights' precision in ``forward``; fused states are cast in
-    ``head``.
+    Frozen weights may be bfloat16 (see :class:`Pretrained`); LoRA and the rest of the network are float32. ``embed``
+    returns float32; ``forward`` and ``head`` cast their input to the dtype of the weights.
 
     Args:
-        vocab_size: Size of the tokenizer: the vocabulary of a random model, and the least one of a pre-trained model.
-        model: Name on the Hugging Face hub, or a folder, from which the weights are loaded; None with ``config``.
-        config: ``{"model_type": "qwen2", "hidden_size": ...}``, the fields of the Hugging Face configuration, for
-            random weights.
-        lora: Arguments of ``peft.LoraConfig`` (``r``, ``lora_alpha``, ``target_modules``, ...); the other weights are
+        vocab_size: Size of the tokenizer's vocabulary; a pre-trained model may have more embeddings.
+        model: Name on the Hugging Face Hub or folder of the pre-trained model; None with ``config``.
+        config: Fields of the Hugging Face configuration of a model with random weights, such as
+            ``{"model_type": "qwen2", "hidden_size": 128}``.
+        lora: Arguments of ``peft.LoraConfig`` (``r``, ``lora_alpha``, ``target_modules``, ...); all other weights are
             frozen.
         freeze: Freeze all weights but LoRA's.
         gradient_checkpointing: Keep only each layer's input and recompute the layer in the backward pass (activation
-            checkpointing, Chen et al., 2016, arXiv:1604.06174): a third more computation, far less memory.
+            checkpointing, Chen et al., 2016, arXiv:1604.06174), which needs less memory and a third more computation.
 
     Example:
         >>> import torch
@@ -40,8 +39,8 @@ class LanguageModel(Pretrained):
         (2, torch.Size([1, 3, 32]), torch.Size([1, 3, 20]))
 
     Raises:
-        InputError: if not exactly one of ``model`` and ``config`` is given, the tokenizer has more tokens than the
-            model has embeddings, or ``lora`` does not fit the model.
+        InputError: if not exactly one of ``model`` and ``config`` is given, ``vocab_size`` exceeds the number of
+            embeddings, or ``lora`` does not fit the model.
         MissingFileError: if the model does not exist.
     """
 
@@ -100,12 +99,12 @@ class LanguageModel(Pretrained):
         """The norm after the Transformer's last layer.
 
         Raises:
-            InputError: if the architecture has none under a known name.
+            InputError: if no attribute with a known name exists.
         """
         for name in ("norm", "final_layernorm", "final_layer_norm", "ln_f"):
             if hasattr(self.backbone, name):
                 return getattr(self.backbone, name)
-        raise InputError(f"{type(self.backbone).__name__} has no final norm under a known name; use fusion: last")
+        raise InputError(f"{type(self.backbone).__name__} has no final norm with a known name; use fusion: last")
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Embed ``tokens`` (B, X): (B, X, V) in float32."""
@@ -122,7 +121,7 @@ class LanguageModel(Pretrained):
         """Run the Transformer.
 
         Args:
-            embeds: (B, S, V) in any precision.
+            embeds: (B, S, V), any dtype.
             mask: (B, S), or (B, S0 + S) with S0 positions in the cache; True at valid positions; None if all are valid.
             position_ids: (B, S).
             cache: Keys and values of S0 earlier positions.
@@ -149,11 +148,11 @@ class LanguageModel(Pretrained):
     def activation_bytes(self, positions: int, precision: Precision) -> int:
         """Estimate the bytes that the layers keep for the backward pass at ``positions`` positions (B S).
 
-        Each layer keeps ``8 V + a (2 A + 2 K + 3 I)`` bytes a position, A and K the widths of all query and key heads:
-        the inputs of both norms in float32, queries, keys, values, the attention's output, and three tensors of the
-        gated feed-forward layer. Inputs of trained projections are added: ``4 in_features`` for each with LoRA, or
-        ``a (4 V + I)`` if all weights are trained. With gradient checkpointing, it keeps the input of each layer
-        (``a V`` a position), and the above for one layer.
+        Each layer keeps ``8 V + a (2 A + 2 K + 3 I)`` bytes per position, where A and K are the widths of all query and
+        key heads: the inputs of both norms in float32, queries, keys, values, attention output, and three tensors of
+        the gated feed-forward layer. Trained projections also keep their inputs: ``4 in_features`` bytes each with
+        LoRA, ``a (4 V + I)`` bytes in total if all weights are trained. Gradient checkpointing keeps the input of each
+        layer (``a V`` bytes per position), and the above for only one layer.
         """
         config, layers, size = self.llm.config, self.num_layers, precision.element_size(self)
         width, inner, heads = self.hidden_size, feed_forward_width(config), config.num_attention_heads
@@ -168,8 +167,8 @@ class LanguageModel(Pretrained):
         return positions * (layers * size * width + layer if self.gradient_checkpointing else layers * layer)
 
     def logit_bytes(self, targets: int, precision: Precision) -> int:
-        """Estimate the bytes of the logits of X ``targets``: ``X W (a + 12)``.
+        """Estimate ``X W (a + 12)`` bytes for X ``targets``.
 
-        They are the logits, the logits in float32, their log-probabilities and the gradient.
+        These are the logits, and in float32 the logits, log-probabilities and gradient.
         """
         return targets * (precision.element_size(self) + 12) * self.llm.config.vocab_size

@@ -1,6 +1,6 @@
-"""Weights over the layers of the encoder, and over those of the language model (``fusion.py``).
+"""Layer weights, for the encoder and for the language model (``fusion.py``).
 
-Both have one interface: ``weights(prompt_summary, task) -> (B, layers)``, each row summing to 1. ``prompt_summary``
+All classes have the interface ``weights(prompt_summary, task) -> (B, layers)``; each row sums to 1. ``prompt_summary``
 (B, V) is the mean of the prompt's embeddings, ``task`` (B,) the index of the task; a class uses one of them or neither.
 """
 
@@ -22,7 +22,7 @@ class LayerWeights(nn.Module):
         num_tasks: Number of tasks in the table.
         summary_size: Width V of the prompt's summary.
         last_bias: Initial logit of the last layer; the other logits start at 0.
-        temperature: Divides the logits.
+        temperature: Temperature of the softmax.
 
     Raises:
         InputError: if the temperature is not positive.
@@ -51,7 +51,7 @@ class LayerWeights(nn.Module):
 
 
 class SharedWeights(LayerWeights):
-    """One learned vector for all tasks: ``softmax(w)``, the published formula (arXiv 2509.18570).
+    """One learned vector for all tasks: ``softmax(w)``, for the encoder the published formula (arXiv 2509.18570).
 
     Example:
         >>> SharedWeights(2, 1, 8)(torch.zeros(1, 8), torch.tensor([0])).tolist()
@@ -84,10 +84,10 @@ class PerTaskWeights(LayerWeights):
 
 
 class PromptWeights(LayerWeights):
-    """Computed from the prompt's summary q: ``softmax((MLP(q) + b) / temperature)``.
+    """Weights from the prompt's summary q: ``softmax((MLP(q) + b) / temperature)``.
 
-    The summary is normalised, and the weight of the MLP's last layer is initialised with zeros: training starts from
-    ``b`` for every prompt and does not collapse onto one layer.
+    q is normalised, and the last linear layer is initialised with zeros, so that the weights do not
+    depend on the prompt at first, and do not collapse onto one layer.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class PromptWeights(LayerWeights):
         self.mlp = nn.Sequential(nn.LayerNorm(summary_size), nn.Linear(summary_size, summary_size), nn.GELU(), last)
 
     def logits(self, prompt_summary: Tensor, task: Tensor) -> Tensor:
-        """Return ``MLP(q) + b``, b the bias of the MLP's last layer: (B, layers)."""
+        """Return ``MLP(q) + b``, where b is the bias of the last linear layer: (B, layers)."""
         return self.mlp(prompt_summary)
 
 
@@ -124,7 +124,7 @@ class UniformWeights(LayerWeights):
 def weighted_sum(states: Iterable[Tensor], weights: Tensor) -> Tensor:
     """Compute ``sum_i w_i S_i``: ``states`` layers x (B, X, D), ``weights`` (B, layers) -> (B, X, D).
 
-    The states are read once, one after another; the sum has the precision of the weights.
+    The states may be an iterator; the sum has the dtype of the weights.
 
     Example:
         >>> weighted_sum([torch.zeros(1, 1, 1), torch.ones(1, 1, 1)], torch.tensor([[0.25, 0.75]])).item()

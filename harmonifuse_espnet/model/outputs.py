@@ -1,7 +1,7 @@
-"""Task-specific outputs: text by the language model's head over the fused states; labels by that head, by a classifier,
-or by both.
+"""Task-specific outputs: the language model's head for text; that head, a classifier or both for labels.
 
-HarmoniFuse (arXiv 2509.18570) names the outputs; these forms are ours. All read F, the fused states of ``fusion.py``.
+HarmoniFuse (arXiv 2509.18570) names the outputs; the formulas are ours. The input is F, the fused states of
+``fusion.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Rows = Mapping[int, Tensor]  # task index -> rows of its utterances in the batch
 
 @dataclass(frozen=True)
 class LMOutput:
-    """Hidden states of the language model for a batch, and how they are fused.
+    """Hidden states of the language model for a batch, and their fusion.
 
     Attributes:
         spliced: The input of the language model.
@@ -43,7 +43,7 @@ class LMOutput:
     def pooled(self, row: Tensor) -> Tensor:
         """Average F over the positions before the target, for utterances ``row`` (R,): (R, V) in float32.
 
-        The language model is causal: the mean is the same with a target (training) and without one (decoding).
+        The language model is causal, so that training (with targets) and decoding (without) have the same mean.
         """
         mask = (self.spliced.mask & (self.spliced.labels == IGNORE))[row, :, None]
         fused = self.fusion([state[row] for state in self.states], self.beta[row]).float()
@@ -54,11 +54,11 @@ class Predictions(NamedTuple):
     """Predictions of X targets (tokens or labels) in a training step.
 
     Attributes:
-        tasks: Indices of the tasks that have targets among them.
+        tasks: Indices of the tasks of the targets.
         row: Row of each target's utterance in the batch (X,).
         loss: Cross entropy in nats (X,).
         correct: Whether the most probable class is the target (X,).
-        in_accuracy: Whether the target counts for the accuracy (X,).
+        in_accuracy: Whether the accuracy includes the target (X,).
     """
 
     tasks: tuple[int, ...]
@@ -73,12 +73,12 @@ def predict_tokens(
 ) -> Predictions:
     """Predict every target token with ``head``, (X, V) -> (X, W).
 
-    The end of sequence is left out of the accuracy. ``tasks`` are those whose utterances have target tokens.
+    The accuracy does not include eos. ``tasks`` are the tasks with target tokens.
     """
     labels = lm_output.spliced.labels[:, 1:]
     row, column = torch.nonzero(labels != IGNORE, as_tuple=True)
     target = labels[row, column]
-    logits = head(lm_output.fused(row, column)).float()  # of the target positions alone
+    logits = head(lm_output.fused(row, column)).float()  # only at target positions
     loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
     in_accuracy = torch.zeros_like(row, dtype=torch.bool)
     in_accuracy[:-1] = row[1:] == row[:-1]
@@ -86,14 +86,14 @@ def predict_tokens(
 
 
 class LabelOutput(nn.Module):
-    """Base class: how one of a task's K labels is predicted.
+    """Base class of label prediction: one of the K labels of a task.
 
     Args:
-        num_labels: K of each task in the table, 0 for a task that answers with text.
+        num_labels: K of each task in the table, 0 for text tasks.
         size: Width V of the fused states.
 
     Attributes:
-        generated: Whether the language model generates the label's text, and is trained to.
+        generated: Whether the language model is trained to generate the label's text.
     """
 
     generated = True
@@ -107,15 +107,15 @@ class LabelOutput(nn.Module):
         return tuple(task for task in rows if self.generated or task not in self.label_tasks)
 
     def target_lengths(self, lengths: Tensor, label: Tensor) -> Tensor:
-        """Return the number of target tokens of each utterance (B,); ``label`` (B,) is -1 for a text."""
+        """Return the number of target tokens of each utterance (B,); ``label`` (B,) is -1 for text tasks."""
         return lengths if self.generated else lengths.masked_fill(label >= 0, 0)
 
     def fused_positions(self, targets: int, positions: int) -> int:
-        """Return the number of positions whose fused states a step needs: those of the ``targets``, or all."""
+        """Return the number of positions at which the states are fused: ``targets``, or all ``positions``."""
         return targets
 
     def forward(self, lm_output: LMOutput, rows: Rows, label: Tensor, label_smoothing: float) -> list[Predictions]:
-        """Predict labels beside the tokens, for ``label`` (B,), -1 for a text."""
+        """Predict the labels that are not generated; ``label`` (B,) is -1 for text tasks."""
         raise NotImplementedError
 
     def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
@@ -124,10 +124,10 @@ class LabelOutput(nn.Module):
         Args:
             lm_output: Of B utterances of this task, without targets.
             task: The task's index.
-            score_labels: Returns the log-probability of every label's tokens (B, K), in another pass of the model.
+            score_labels: Function that runs the model to score the tokens of every label: log-probabilities (B, K).
 
         Returns:
-            (B, K), each row's exponentials summing to 1.
+            Log-probabilities (B, K).
         """
         raise NotImplementedError
 
@@ -136,7 +136,7 @@ class TextOutput(LabelOutput):
     """Generated labels: ``p(k) = p(tokens of k) / sum_j p(tokens of j)``."""
 
     def forward(self, lm_output: LMOutput, rows: Rows, label: Tensor, label_smoothing: float) -> list[Predictions]:
-        """Return no further predictions, whatever ``label`` (B,)."""
+        """Return []: all labels are generated, whatever ``label`` (B,)."""
         return []
 
     def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
@@ -147,12 +147,12 @@ class TextOutput(LabelOutput):
 class HeadOutput(LabelOutput):
     """Classified labels: a linear classifier for each task, ``p = softmax(W_task mean_s F_s + c_task)``.
 
-    s runs over the positions before the target. The language model does not generate labels.
+    The mean is over the positions s before the target. The language model does not generate labels.
 
     Args:
-        num_labels: K of each task in the table, 0 for a task that answers with text.
+        num_labels: K of each task in the table, 0 for text tasks.
         size: Width V of the fused states.
-        dropout: On the pooled states.
+        dropout: Dropout on the pooled states.
 
     Example:
         >>> output = HeadOutput([0, 4, 2], 32)
@@ -182,8 +182,8 @@ class HeadOutput(LabelOutput):
             if task in self.label_tasks:
                 logits, target = self.logits(lm_output, row, task), label[row]
                 loss = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-                everything = torch.ones_like(row, dtype=torch.bool)
-                predictions.append(Predictions((task,), row, loss, logits.argmax(-1) == target, everything))
+                in_accuracy = torch.ones_like(row, dtype=torch.bool)
+                predictions.append(Predictions((task,), row, loss, logits.argmax(-1) == target, in_accuracy))
         return predictions
 
     def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
@@ -193,12 +193,12 @@ class HeadOutput(LabelOutput):
 
 
 class BothOutput(HeadOutput):
-    """Generated and classified labels: losses summed, probabilities multiplied, ``p ~ p_text p_head``."""
+    """Generated and classified labels: the losses are added, the probabilities multiplied and normalised."""
 
     generated = True
 
     def log_probs(self, lm_output: LMOutput, task: int, score_labels: Callable[[], Tensor]) -> Tensor:
-        """Sum both log-probabilities and normalise again: (B, K)."""
+        """Return the normalised sum of both log-probabilities: (B, K)."""
         return (super().log_probs(lm_output, task, score_labels) + score_labels()).log_softmax(-1)
 
 
@@ -210,33 +210,33 @@ class TaskLoss(NamedTuple):
 
 
 def loss_by_task(rows: Rows, predictions: Sequence[Predictions], size: int) -> dict[int, TaskLoss]:
-    """Average each task's loss in each of ``predictions``, and sum over these; the accuracy is that of the last one.
+    """Return each task's loss, the sum of its mean losses in ``predictions``, and its accuracy in the last of them.
 
     Args:
         rows: Task index -> its rows in the batch.
-        predictions: Of tokens, and of labels by a classifier.
+        predictions: Predictions of tokens, then of classified labels.
         size: Utterances in the batch, B.
 
     Example:
-        >>> row, everything = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool)
-        >>> tokens = Predictions((3,), row, torch.tensor([1.0, 2.0]), torch.tensor([True, False]), everything)
+        >>> row, mask = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.bool)
+        >>> tokens = Predictions((3,), row, torch.tensor([1.0, 2.0]), torch.tensor([True, False]), mask)
         >>> loss_by_task({3: torch.tensor([0])}, [tokens], size=1)
         {3: TaskLoss(loss=tensor(1.5000), acc=tensor(0.5000))}
     """
     losses = {}
-    for task, members in rows.items():
-        own = [(part, _of_task(part, members, size)) for part in predictions if task in part.tasks]
+    for task, task_rows in rows.items():
+        own = [(part, _task_mask(part, task_rows, size)) for part in predictions if task in part.tasks]
         last, weight_of_last = own[-1]
         loss = torch.stack([_mean(part.loss, weight) for part, weight in own]).sum()
         losses[task] = TaskLoss(loss, _mean(last.correct, weight_of_last * last.in_accuracy))
     return losses
 
 
-def _of_task(part: Predictions, members: Tensor, size: int) -> Tensor:
-    """Return 1 for the targets of the utterances ``members`` (R,), 0 for the others: (X,)."""
+def _task_mask(part: Predictions, task_rows: Tensor, size: int) -> Tensor:
+    """Return 1.0 for the targets of the utterances ``task_rows`` (R,), 0.0 for the others: (X,)."""
     if len(part.tasks) == 1:
         return torch.ones_like(part.loss)
-    return part.loss.new_zeros(size).index_fill(0, members, 1.0)[part.row]
+    return part.loss.new_zeros(size).index_fill(0, task_rows, 1.0)[part.row]
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pre-trained models from Hugging Face: loading, precision of frozen weights, and restoring them by name."""
+"""Pre-trained models from Hugging Face: loading, and the precision of frozen weights."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def load_pretrained(
 ) -> PreTrainedModel:
     """Load a pre-trained model, or build one with random weights.
 
-    On the meta device (``with torch.device("meta")``), only the configuration is read and no weights are allocated, so
-    that the plan of a large model needs neither its download nor its memory.
+    On the meta device (``with torch.device("meta")``), only the configuration is read: memory is estimated without
+    downloading the weights.
 
     Args:
-        option: Name of the option with ``model`` and ``config``, for error messages.
+        option: Option that has ``model`` and ``config``, for error messages.
         auto: ``AutoModel``, ``AutoModelForCausalLM``, ...
-        model: Name on the Hugging Face hub, or a folder, from which the weights are loaded.
-        config: ``{"model_type": "wavlm", ...}``, the fields of the Hugging Face configuration, for random weights.
-        overrides: Fields of the configuration that differ from the model's own.
+        model: Name on the Hugging Face Hub or folder of a pre-trained model.
+        config: Fields of the Hugging Face configuration for random weights, such as ``{"model_type": "wavlm"}``.
+        overrides: Fields of the configuration to change.
 
     Raises:
         InputError: if not exactly one of ``model`` and ``config`` is given, or the configuration is invalid.
@@ -47,7 +47,7 @@ def load_pretrained(
 
 
 def load_feature_extractor(option: str, auto: Any, model: str) -> Any:
-    """Load the feature extractor of a pre-trained encoder by ``auto``, such as ``AutoFeatureExtractor``.
+    """Load the feature extractor of a pre-trained encoder with ``auto``, such as ``AutoFeatureExtractor``.
 
     Raises:
         MissingFileError: if the model does not exist, or has no ``preprocessor_config.json``.
@@ -58,11 +58,7 @@ def load_feature_extractor(option: str, auto: Any, model: str) -> Any:
 
 @contextmanager
 def short_errors(option: str, model: str | None) -> Iterator[None]:
-    """Turn the errors of Hugging Face's loaders, which may have many lines, into errors of one line with the remedy.
-
-    Args:
-        option: The option with the model.
-        model: Name or folder of the model; None for a configuration.
+    """Convert errors of Hugging Face's loaders to one-line errors with a remedy.
 
     Raises:
         InputError: for an invalid configuration.
@@ -83,7 +79,7 @@ def short_errors(option: str, model: str | None) -> Iterator[None]:
             problem = f"the folder {model} cannot be loaded"
             remedy = "download the model again with tools/fetch_models.py, or correct the folder"
         else:
-            problem = f"{model} is neither a folder nor a model that could be loaded from the Hugging Face hub"
+            problem = f"{model} is neither a folder nor a model that can be loaded from the Hugging Face Hub"
             remedy = "correct the name, or download the model with tools/fetch_models.py and give its folder"
         raise MissingFileError(f"{option}: {problem} ({_brief(error)}); {remedy}") from error
 
@@ -110,14 +106,15 @@ def feed_forward_width(config: Any) -> int:
 
 
 class Pretrained(nn.Module):
-    """Base class of modules around a pre-trained model.
+    """Base class of modules that wrap a pre-trained model.
 
     Frozen weights are in ``bfloat16`` on a GPU and in ``float32`` on the CPU, where bfloat16 is slow. Only trained
     weights follow ``.to(dtype=...)``, which ESPnet's trainer calls with its ``train_dtype``.
 
     Attributes:
         frozen: Whether the pre-trained weights are frozen; adapters may be trained.
-        restorable: Whether the frozen weights can be loaded again by name; checkpoints then leave them out.
+        restorable: Whether the frozen weights are left out of checkpoints, because they come from the Hugging Face Hub
+            or a folder and are loaded from there again.
     """
 
     frozen = False
@@ -125,12 +122,12 @@ class Pretrained(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the frozen weights, which is that of their input; of the trained ones if nothing is frozen."""
+        """Dtype of the frozen weights and of their input; if no weights are frozen, of the trained weights."""
         weights = [weight for weight in self.parameters() if weight.is_floating_point()]
         return next((weight.dtype for weight in weights if not weight.requires_grad), weights[0].dtype)
 
     def frozen_weights(self) -> list[nn.Parameter]:
-        """Return the weights that are in ``bfloat16`` on a GPU."""
+        """Return the frozen floating-point weights."""
         weights = list(self.parameters()) if self.frozen else []
         return [weight for weight in weights if not weight.requires_grad and weight.is_floating_point()]
 

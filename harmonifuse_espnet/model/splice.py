@@ -1,4 +1,4 @@
-"""Splice prompt, speech and target into one sequence of embeddings; training and decoding share this function."""
+"""Splice prompt, speech and target into one sequence of embeddings, for training and decoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IGNORE = -100  # label that the cross entropy ignores, as in Hugging Face
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of the sequence of each utterance, X positions with padding.
+    """One part of the input of each utterance, padded to X positions.
 
     Attributes:
         embeds: (B, X, V).
@@ -31,9 +31,9 @@ class Spliced:
     """The input of the language model.
 
     Attributes:
-        embeds: (B, S, V), 0 in the padding.
+        embeds: (B, S, V), 0 at padding.
         mask: (B, S).
-        position_ids: Positions from 0, without padding (B, S).
+        position_ids: Positions (B, S), counted from 0 at the first valid position.
         labels: Target tokens (B, S), ``IGNORE`` at all other positions.
     """
 
@@ -44,7 +44,7 @@ class Spliced:
 
 
 def splice(segments: Sequence[Segment], padding_side: str = "right") -> Spliced:
-    """Concatenate the segments of each row without gaps between them, and pad the rows on one side.
+    """Concatenate the valid positions of the segments in each row, and pad the rows on one side.
 
     Training pads on the right, generation on the left.
 

@@ -1,4 +1,4 @@
-"""Builds the parts of a training from its options: the network, the tokenizers, the iterator."""
+"""Build the network, the tokenizers and the iterator from the training options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
 from harmonifuse_espnet.model.language_model import LanguageModel
 from harmonifuse_espnet.model.layer_weights import LastWeights
 from harmonifuse_espnet.train.registry import (
-    checked,
+    check_arguments,
     component_gate_choices,
     connector_choices,
     construct,
@@ -37,40 +37,40 @@ from harmonifuse_espnet.train.registry import (
 
 
 def build_tokenizer(args: argparse.Namespace) -> Tokenizer:
-    """Load the language model's tokenizer; configs older than ``--chat_template`` do not have that option."""
+    """Load the language model's tokenizer; ``--chat_template`` is false in configs older than that option."""
     return load_tokenizer(args.tokenizer, getattr(args, "chat_template", False))
 
 
 def build_ctc_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
-    """Load the CTC head's tokenizer; None if it is the language model's."""
+    """Load the CTC head's tokenizer; return None if it shares the language model's."""
     return load_tokenizer(args.ctc_tokenizer) if args.ctc_tokenizer else None
 
 
 def build_network(args: argparse.Namespace) -> HarmoniFuseModel:
-    """Build the network, with the weights that a name or folder restores; the others are initialised at random.
+    """Build the network; parts with a model name or folder load its weights, the others are initialised at random.
 
     Raises:
-        InputError: if parts do not fit each other; the message names the option.
+        InputError: if options contradict each other; the message names them.
     """
     check_format_version(getattr(args, "format_version", 1), "config.yaml")
     tasks, tokenizer = build_tasks(args.tasks), build_tokenizer(args)
     model_conf = rename_options("model_conf", args.model_conf)
     if model_conf.get("speech_first") and tokenizer.preamble_ids:
         raise InputError(
-            "--chat_template true puts the prompt before the speech, model_conf has speech_first: true; "
-            "leave out one of them"
+            "--chat_template true puts the prompt before the speech, but model_conf has speech_first: true; "
+            "remove one of them"
         )
     frontend = _build_frontend(args)
     decoder = construct(decoder_choices, args, vocab_size=tokenizer.vocab_size)
-    width, count = decoder.hidden_size, len(tasks)
-    layer_weights = construct(layer_weights_choices, args, frontend.num_layers, count, width)
-    gate = construct(
-        component_gate_choices, args, frontend.hidden_size, args.gate_size, width, count, otherwise=Projection
-    )
+    width, num_tasks = decoder.hidden_size, len(tasks)
+    layer_weights = construct(layer_weights_choices, args, frontend.num_layers, num_tasks, width)
+    sizes = frontend.hidden_size, args.gate_size, width, num_tasks
+    gate = construct(component_gate_choices, args, *sizes, none_class=Projection)
     connector = construct(connector_choices, args, args.gate_size, width)
-    fusion = _build_fusion(args, decoder, count)
+    fusion = _build_fusion(args, decoder, num_tasks)
     num_labels = [len(task.labels) if task.answer == "label" else 0 for task in tasks.values()]
-    return checked("model_conf", HarmoniFuseModel, model_conf)(
+    check_arguments("model_conf", HarmoniFuseModel, model_conf)
+    return HarmoniFuseModel(
         tasks=list(tasks.values()),
         frontend=frontend,
         layer_weights=layer_weights,
@@ -92,7 +92,7 @@ def _build_frontend(args: argparse.Namespace) -> Any:
     if args.frontend != "logmel":
         raise InputError(
             f"--feats_stats {args.feats_stats} is for the frontend logmel, but the frontend is {args.frontend}; "
-            "leave it out (of run.sh: --feats_normalize none)"
+            "remove it (in run.sh: --feats_normalize none)"
         )
     return construct(frontend_choices, args, feats_stats=stats_path(args.feats_stats))
 
@@ -107,16 +107,17 @@ def _build_ctc(args: argparse.Namespace, tasks: Tasks, tokenizer: Tokenizer, wid
     if not args.ctc or all(task.answer != "text" for task in tasks.values()):
         return None
     vocab_size = (build_ctc_tokenizer(args) or tokenizer).vocab_size
-    return checked("ctc_conf", CTCHead, args.ctc_conf)(width, vocab_size, **args.ctc_conf)
+    check_arguments("ctc_conf", CTCHead, args.ctc_conf)
+    return CTCHead(width, vocab_size, **args.ctc_conf)
 
 
 def build_task_iter_factory(args: argparse.Namespace, options: IteratorOptions, dataset: Any) -> AbsIterFactory:
-    """Build the iterator of a data set: its tasks' batches, and the order in which training takes them.
+    """Build the iterator over a data set: the batches of each task, and the task schedule.
 
     Args:
-        args: Of the training.
-        options: ESPnet's, for the training or the validation set.
-        dataset: ESPnet's, of preprocessed utterances.
+        args: Training options.
+        options: ESPnet's options for the training or the validation set.
+        dataset: ESPnet's dataset of preprocessed utterances.
     """
     world_size = torch.distributed.get_world_size() if options.distributed else 1
     paths = {name: path for path, name, _ in options.data_path_and_name_and_type}

@@ -19,9 +19,9 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
     """Freeze parameters by name, as ESPnet's ``--freeze_param`` does, and log how many each pattern matches.
 
     Args:
-        model: The names of its parameters start with the component: ``frontend``, ``gate``, ``decoder``, ...
-        patterns: Each matches from the start of a name to a dot or the end, as in ESPnet (``connector``,
-            ``fusion.norms``), and may be a regular expression (``decoder.*norm``).
+        model: Model whose parameter names start with the component: ``frontend``, ``gate``, ``decoder``, ...
+        patterns: Regular expressions, matched from the start of a name up to a dot or the end, as in ESPnet:
+            ``connector``, ``fusion.norms``, ``decoder.*norm``.
 
     Raises:
         InputError: if a pattern matches no parameter.
@@ -37,24 +37,25 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
 def set_parameter_groups(
     optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], rules: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Move parameters into optimizer parameter groups with options of their own.
+    """Move parameters into optimizer parameter groups with separate options, such as the learning rate.
 
     The first rule that matches a parameter applies. Options that a rule does not set keep their value, so that ESPnet's
-    ``--exclude_weight_decay`` holds within groups as well.
+    ``--exclude_weight_decay`` also applies within the groups.
 
     Args:
-        optimizer: Of all parameters of the model.
+        optimizer: Optimizer of all parameters of the model.
         parameters: Name -> parameter; frozen ones are ignored.
-        rules: Each ``{"match": regular expression found in names, "lr": 1.0e-4, ...}``, with options of the optimizer.
+        rules: Each ``{"match": expression, "lr": 1.0e-4, ...}``: a regular expression that is searched in the names,
+            and options of the optimizer.
 
     Raises:
-        InputError: if a rule has no ``match``, has an unknown option or a string for a number, or matches none of the
-            trained parameters that no earlier rule matches.
+        InputError: if a rule has no ``match``, has an unknown option or a string for a number, or matches no trained
+            parameter that earlier rules left.
     """
     remaining = {name: weight for name, weight in parameters.items() if weight.requires_grad}
     for rule in rules:
         options = _rule_options(rule, optimizer)
-        candidates = "trained parameters that no earlier rule matches"
+        candidates = "trained parameters that earlier rules left"
         matched = _match(f"optim_groups: {rule['match']!r}", rule["match"], remaining, candidates)
         remaining = {name: weight for name, weight in remaining.items() if name not in matched}
         _move(optimizer, {id(weight) for weight in matched.values()}, options)
@@ -70,10 +71,14 @@ def _rule_options(rule: Mapping[str, Any], optimizer: Optimizer) -> dict[str, An
     unknown = sorted(set(options) - set(optimizer.defaults))
     if unknown:
         known = sorted(optimizer.defaults)
-        raise InputError(f"optim_groups {rule['match']}: {type(optimizer).__name__} has no {unknown}; it has {known}")
+        raise InputError(
+            f"optim_groups {rule['match']}: {type(optimizer).__name__} has no option {unknown}; known are {known}"
+        )
     for name, value in options.items():
         if isinstance(value, str):
-            raise InputError(f"optim_groups {rule['match']}: {name} is the string '{value}'; write 1.0e-4 for 1e-4")
+            raise InputError(
+                f"optim_groups {rule['match']}: {name} is the string '{value}'; in YAML, write 1.0e-4, not 1e-4"
+            )
     return options
 
 
@@ -88,12 +93,12 @@ def _move(optimizer: Optimizer, matched: set[int], options: Mapping[str, Any]) -
 
 
 def check_scheduler(optimizer: Optimizer, conf: Mapping[str, Any]) -> None:
-    """Refuse a scheduler that would set one learning rate for all groups (onecyclelr, cycliclr).
+    """Check that the scheduler does not set one learning rate for all groups, as onecyclelr and cycliclr can.
 
     Other schedulers scale the learning rate of each group.
 
     Raises:
-        InputError: if ``conf``, the options of the scheduler, has one learning rate for groups with different ones.
+        InputError: if ``conf``, the scheduler's options, sets one learning rate, but the groups have different ones.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for name in ("max_lr", "base_lr"):
@@ -105,7 +110,7 @@ def check_scheduler(optimizer: Optimizer, conf: Mapping[str, Any]) -> None:
 
 
 def count_parameters(model: nn.Module) -> Counts:
-    """Count all and trained parameters by component; LoRA counts as a component separate from the language model."""
+    """Count all and trained parameters by component; LoRA is a component of its own."""
     counts: Counts = {}
     for name, weight in model.named_parameters():
         component = name.split(".")[0] + (" LoRA" if "lora_" in name else "")
@@ -115,7 +120,6 @@ def count_parameters(model: nn.Module) -> Counts:
 
 
 def format_counts(counts: Counts) -> str:
-    """Return the table of parameter counts for the log."""
     totals = tuple(sum(column) for column in zip(*counts.values(), strict=True))
     rows = [(name, f"{total:,}", f"{trained:,}") for name, (total, trained) in [*counts.items(), ("total", totals)]]
     return format_rows([("component", "parameters", "trained"), *rows])
@@ -139,7 +143,7 @@ def format_rows(rows: Sequence[Sequence[str]]) -> str:
 def _match(
     rule: str, expression: str, parameters: Mapping[str, nn.Parameter], candidates: str
 ) -> dict[str, nn.Parameter]:
-    """Return the parameters whose names match; ``rule`` and ``candidates`` describe both in the error message."""
+    """Return the parameters whose names match; ``rule`` and ``candidates`` are words of the error message."""
     try:
         matched = {name: weight for name, weight in parameters.items() if re.search(expression, name)}
     except re.error as error:
@@ -147,7 +151,7 @@ def _match(
     if not matched:
         components = sorted({name.split(".")[0] for name in parameters})
         raise InputError(
-            f"{rule} matches none of the {len(parameters)} {candidates}, whose names start with "
+            f"{rule} matches none of the {len(parameters)} {candidates}; their names start with "
             f"{', '.join(components)}; correct or remove it"
         )
     return matched

@@ -1,6 +1,6 @@
-"""Options that choose a class, such as ``--frontend whisper``, with the arguments in ``--frontend_conf``.
+"""Registry: options that choose a class, such as ``--frontend whisper``, and its arguments in ``--frontend_conf``.
 
-A new class, such as an encoder, is added to the choices of its option here.
+Add a new class, such as an encoder, to the choices of its option here.
 """
 
 from __future__ import annotations
@@ -78,17 +78,17 @@ def construct(
     choices: ClassChoices,
     args: argparse.Namespace,
     *sizes: int | Sequence[int],
-    otherwise: type | None = None,
+    none_class: type | None = None,
     defaults: Mapping[str, Any] | None = None,
     **fixed: Any,
 ) -> Any:
-    """Create an object of the class that an option chooses, with the arguments in the option's ``_conf``.
+    """Create an object of the class that an option chooses, with the arguments in ``<option>_conf``.
 
     Args:
         choices: The option and its classes.
-        args: Options of the training. If the config is from before the option existed, its default is used.
+        args: Training options. An option that is newer than the config has its default.
         sizes: The first positional arguments of the class.
-        otherwise: Class for the choice ``none``.
+        none_class: Class for the choice ``none``.
         defaults: Arguments that ``_conf`` overrides.
         fixed: Arguments that ``_conf`` cannot override.
 
@@ -97,13 +97,13 @@ def construct(
     """
     option = f"{choices.name}_conf"
     conf = getattr(args, option, {})
-    chosen: Any = choices.get_class(getattr(args, choices.name, choices.default)) or otherwise
-    checked(option, chosen, conf, [*list(inspect.signature(chosen).parameters)[: len(sizes)], *fixed])
+    chosen: Any = choices.get_class(getattr(args, choices.name, choices.default)) or none_class
+    check_arguments(option, chosen, conf, [*list(inspect.signature(chosen).parameters)[: len(sizes)], *fixed])
     return chosen(*sizes, **fixed, **{**(defaults or {}), **conf})
 
 
-def checked(option: str, chosen: Any, conf: Mapping[str, Any], fixed: Collection[str] = ()) -> Any:
-    """Return the class ``chosen``, after a check that all names in ``conf`` are arguments of it.
+def check_arguments(option: str, chosen: Any, conf: Mapping[str, Any], fixed: Collection[str] = ()) -> None:
+    """Check that all names in ``conf`` are arguments of the class ``chosen``.
 
     Raises:
         InputError: if a name is not an argument, or is one of ``fixed``, which other options determine.
@@ -112,10 +112,9 @@ def checked(option: str, chosen: Any, conf: Mapping[str, Any], fixed: Collection
     unknown = sorted(set(conf) - set(known))
     if unknown:
         free = [name for name in known if name not in fixed]
-        raise InputError(f"{option}: {chosen.__name__} has no argument {unknown}; it has {free or 'none to set'}")
+        raise InputError(f"{option}: {chosen.__name__} has no argument {unknown}; known are {free or 'none'}")
     taken = sorted(set(conf) & set(fixed))
     if taken:
         raise InputError(
-            f"{option}: {taken} of {chosen.__name__} cannot be set here, other options determine it; remove it"
+            f"{option}: {taken} of {chosen.__name__} cannot be set here, since other options determine it; remove it"
         )
-    return chosen

@@ -1,4 +1,4 @@
-"""Step plan of a training: steps by task, the largest batches, and the measured time of a step."""
+"""Step plan: steps by task, shapes of the largest batches, and the measured time of a step."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def read_lengths(shape_files: Sequence[str]) -> dict[str, tuple[int, int]]:
     return {key: (speech[key], text[key]) for key in speech}
 
 
-def at_slowest_speed(lengths: Lengths, factors: Sequence[float]) -> Lengths:
-    """Return the lengths at the slowest of the speed ``factors``; the shape files of stage 5 are at speed 1.
+def lengths_at_slowest_speed(lengths: Lengths, factors: Sequence[float]) -> Lengths:
+    """Return the lengths after the slowest speed perturbation of ``factors``; shape files of stage 5 are for speed 1.
 
     Example:
-        >>> at_slowest_speed({"a": (900, 5)}, [0.9, 1.1])
+        >>> lengths_at_slowest_speed({"a": (900, 5)}, [0.9, 1.1])
         {'a': (1000, 5)}
     """
     return {key: (math.ceil(samples / min(factors)), tokens) for key, (samples, tokens) in lengths.items()}
@@ -53,36 +53,36 @@ def largest_batches(
 ) -> list[BatchShape]:
     """Return the shapes of the batches with the most speech and with the most text.
 
-    If batches are redrawn (``shuffle_window``) or mixed, one batch can have all of the longest utterances: one shape.
+    With a ``shuffle_window`` or mixed batches, one batch can have all of the longest utterances: a single shape.
 
     Args:
         stream: Batches of one task.
         lengths: Lengths of all utterances.
         ranks: Number of processes that share each batch.
-        prompt: Number of tokens around the speech.
-        mixed: Whether the utterances are distributed over mixed batches.
+        prompt: Number of preamble, prompt and opening tokens.
+        mixed: Whether ``task_order`` is ``mixed``.
     """
     batches = stream.batches
     if stream.shuffle_window or mixed:
         members = [key for batch in batches for key in batch]
-        (speech, text), size = _longest(members, lengths), max(map(len, batches))
+        (speech, text), size = _max_lengths(members, lengths), max(map(len, batches))
         return [BatchShape(-(-size // ranks), speech, text, prompt)]
-    shapes = [BatchShape(-(-len(batch) // ranks), *_longest(batch, lengths), prompt) for batch in batches]
+    shapes = [BatchShape(-(-len(batch) // ranks), *_max_lengths(batch, lengths), prompt) for batch in batches]
     by_speech = max(shapes, key=lambda shape: shape.utterances * shape.length)
     by_text = max(shapes, key=lambda shape: shape.utterances * shape.tokens)
     return [by_speech, by_text]
 
 
-def largest_mixed(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> BatchShape:
+def largest_mixed_batch(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> BatchShape:
     """Return the shape of the largest batch of ``task_order: mixed``.
 
     Args:
-        shapes: Largest batch of each task; the mixed batch has the task's share of its utterances.
+        shapes: Shape of each task's largest batch; a mixed batch has its share of these utterances, by ``pattern``.
         pattern: Tasks of one round of the schedule.
 
     Example:
         >>> shapes = {"asr": BatchShape(16, 900, 20, 5), "ser": BatchShape(10, 400, 2, 7)}
-        >>> largest_mixed(shapes, ["asr", "asr", "ser"])
+        >>> largest_mixed_batch(shapes, ["asr", "asr", "ser"])
         BatchShape(utterances=15, length=900, tokens=20, prompt=7)
     """
     shares = [math.ceil(list(pattern).count(task) * shape.utterances / len(pattern)) for task, shape in shapes.items()]
@@ -90,17 +90,17 @@ def largest_mixed(shapes: Mapping[str, BatchShape], pattern: Sequence[str]) -> B
     return BatchShape(sum(shares), *map(max, zip(*columns, strict=True)))
 
 
-def _longest(batch: Sequence[str], lengths: Lengths) -> tuple[int, int]:
-    """Return the most samples and the most tokens of an utterance of a batch."""
+def _max_lengths(batch: Sequence[str], lengths: Lengths) -> tuple[int, int]:
+    """Return the maximum number of samples and of tokens over the utterances of a batch."""
     return max(lengths[key][0] for key in batch), max(lengths[key][1] for key in batch)
 
 
 def representative_batches(stream: TaskBatches, lengths: Lengths, count: int) -> list[Batch]:
-    """Return the batch with the most speech, then ``count`` batches at equal distances in the order of size.
+    """Return the batch with the most speech (the warm-up), then ``count`` batches evenly spaced in the order of size.
 
-    The time of the latter is that of an average batch.
+    The latter take the time of an average batch.
     """
-    by_size = sorted(stream.batches, key=lambda batch: len(batch) * _longest(batch, lengths)[0])
+    by_size = sorted(stream.batches, key=lambda batch: len(batch) * _max_lengths(batch, lengths)[0])
     return [by_size[-1], *(by_size[int((number + 0.5) / count * len(by_size))] for number in range(count))]
 
 
@@ -111,13 +111,12 @@ def seconds_per_step(
     batches: Sequence[Batch],
     amp: bool,
 ) -> float:
-    """Measure the mean time of loading, forward, backward and update over ``batches``, without the first (warm-up).
+    """Return the mean time of loading, forward, backward and update over ``batches`` except the first, the warm-up.
 
-    Loading counts only while the step waits for it: the workers of the loader prepare the next batches during a step,
-    and during the warm-up.
+    Loading counts only while a step waits for it: workers prepare the next batches during a step and the warm-up.
 
     Raises:
-        torch.OutOfMemoryError: if a batch does not fit into the GPU.
+        torch.OutOfMemoryError: if a batch does not fit into the GPU's memory.
     """
     device = next(model.parameters()).device.type
     loader = SequenceIterFactory(batches=batches, shuffle=False, **factory.loader).build_iter(1)

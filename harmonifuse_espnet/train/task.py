@@ -1,6 +1,6 @@
-"""HarmoniFuse as an ESPnet task: the options of training, and the hooks that ESPnet's trainer calls.
+"""HarmoniFuse as an ESPnet task: the training options, and the hooks that ESPnet's trainer calls.
 
-Only this module, ``build.py`` and ``registry.py`` read ``args``; all other modules take plain values.
+Only ``train/`` reads ``args``; the modules of the network take plain values.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from harmonifuse_espnet.train.parameters import (
     freeze,
     set_parameter_groups,
 )
-from harmonifuse_espnet.train.registry import CLASS_CHOICES, checked
+from harmonifuse_espnet.train.registry import CLASS_CHOICES, check_arguments
 
 
 class HarmoniFuseTask(AbsTask):
@@ -56,23 +56,25 @@ class HarmoniFuseTask(AbsTask):
         """Add the options beyond ESPnet's own."""
         group = parser.add_argument_group(description="HarmoniFuse")
         add = group.add_argument
-        add("--tasks", type=_tasks, help="table of tasks, a YAML file (conf/tasks.yaml)")
+        add("--tasks", type=_tasks_argument, help="table of tasks, a YAML file (conf/tasks.yaml)")
         add("--tokenizer", type=str, help="sentencepiece model, or a Hugging Face tokenizer's folder or name")
-        add("--chat_template", type=str2bool, default=False, help="put prompts into the tokenizer's chat template")
-        add("--ctc_tokenizer", type=str_or_none, help="tokenizer of the CTC head; --tokenizer if not given")
-        add("--ctc", type=str2bool, default=True, help="have a CTC head, if a task answers with text")
+        add("--chat_template", type=str2bool, default=False, help="wrap prompts in the tokenizer's chat template")
+        add("--ctc_tokenizer", type=str_or_none, help="tokenizer of the CTC head (default: that of --tokenizer)")
+        add("--ctc", type=str2bool, default=True, help="use a CTC head, if the table of tasks has a text task")
         add("--ctc_conf", action=NestedDictAction, default={}, help="arguments of CTCHead")
         add("--feats_stats", type=str_or_none, help="feats_stats.npz for the normalisation of log-mel features")
         add("--gate_size", type=int, default=256, help="width of the component gate's output")
         add("--model_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFuseModel")
         add("--preprocessor_conf", action=NestedDictAction, default={}, help="arguments of HarmoniFusePreprocessor")
-        add("--init", type=str_or_none, default=None, help="ESPnet's initialisation; PyTorch's if not given")
+        add("--init", type=str_or_none, default=None, help="initialisation, one of ESPnet's (default: that of PyTorch)")
         help = "sampling weights of the tasks: round_robin, proportional, or {asr: 2, ser: 1}"
         add("--task_pattern", type=yaml.safe_load, default="round_robin", help=help)
         add("--task_order", choices=tuple(ORDERS), default="interleaved", help="order of the tasks' batches")
-        help = "batches by task: {asr: {type: folded, shuffle_window: 0.1}, ser: {type: unsorted, balanced: true}}"
+        help = (
+            "batching of each task: {asr: {type: folded, shuffle_window: 0.1}, ser: {type: unsorted, balanced: true}}"
+        )
         add("--task_batches", action=NestedDictAction, default={}, help=help)
-        help = "optimizer options by parameter name: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
+        help = "optimizer parameter groups: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
         add("--optim_groups", type=yaml.safe_load, default=[], help=help)
         add("--format_version", type=int, default=FORMAT_VERSION, help=argparse.SUPPRESS)  # goes into config.yaml
         for choices in cls.class_choices_list:
@@ -83,10 +85,10 @@ class HarmoniFuseTask(AbsTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AbsESPnetModel:
-        """Build the network from a config, initialise it, and freeze ``--freeze_param``.
+        """Build and initialise the network, and freeze the parameters of ``--freeze_param``.
 
         Raises:
-            InputError: if parts do not fit each other; the message names the option.
+            InputError: if options contradict each other; the message names them.
         """
         model = build_network(args)
         if args.init is not None:
@@ -111,9 +113,10 @@ class HarmoniFuseTask(AbsTask):
     def build_preprocess_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[str, dict[str, Any]], dict[str, np.ndarray]]:
-        """Build the preprocessor; only in training it draws prompts at random and augments the speech."""
+        """Build the preprocessor; if ``train``, it draws prompts at random and augments the speech."""
         paths = {name: path for path, name, _ in args.train_data_path_and_name_and_type}
-        return checked("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)(
+        check_arguments("preprocessor_conf", HarmoniFusePreprocessor, args.preprocessor_conf)
+        return HarmoniFusePreprocessor(
             train=train,
             tasks=build_tasks(args.tasks),
             tokenizer=build_tokenizer(args),
@@ -126,22 +129,22 @@ class HarmoniFuseTask(AbsTask):
     def build_collate_fn(
         cls, args: argparse.Namespace, train: bool
     ) -> Callable[[Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict[str, torch.Tensor]]]:
-        """Return the function that makes a :class:`harmonifuse_espnet.data.batch.SpeechBatch`."""
+        """Return the function that collates utterances to a :class:`harmonifuse_espnet.data.batch.SpeechBatch`."""
         return collate  # type: ignore[return-value]
 
     @classmethod
     def check_required_command_args(cls, args: argparse.Namespace) -> None:
-        """Refuse combinations that ESPnet accepts but that would train something else.
+        """Check options that ESPnet accepts but that would not do what they say.
 
         Raises:
-            InputError: on a criterion for the best model that no step reports, and on a cache, which would keep each
-                utterance with its first augmentation and prompt.
+            InputError: if ``best_model_criterion`` names a statistic that no step reports, or if a cache is used, which
+                would repeat the first augmentation and prompt of each utterance in every epoch.
         """
         super().check_required_command_args(args)
         if args.max_cache_size > 0:
             raise InputError(
                 f"max_cache_size is {args.max_cache_size:.0f} bytes, but must be 0: ESPnet's cache keeps preprocessed "
-                "utterances, so that speeds, noise and prompts would be drawn only once"
+                "utterances, so augmentation and prompts would be drawn only once"
             )
         names = {"loss", "acc", *(f"{kind}_{task}" for kind in ("loss", "acc", "loss_ctc") for task in args.tasks)}
         for _, name, _ in args.best_model_criterion:
@@ -155,7 +158,7 @@ class HarmoniFuseTask(AbsTask):
         """Train in this process.
 
         Raises:
-            InputError: if one process is to use several GPUs, which ESPnet would do by ``DataParallel``.
+            InputError: if one process has several GPUs, for which ESPnet would use ``DataParallel``.
         """
         if args.ngpu > 1:
             raise InputError(
@@ -166,24 +169,23 @@ class HarmoniFuseTask(AbsTask):
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
-        """Return the names in ``--train_data_path_and_name_and_type``."""
+        """Return the data names that ``--train_data_path_and_name_and_type`` must have."""
         return ("speech", "task") if inference else ("speech", "text", "task")
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
-        """Return no names beyond the required ones."""
         return ()
 
     @classmethod
     def build_task_iter_factory(
         cls, args: argparse.Namespace, iter_options: IteratorOptions, mode: str
     ) -> AbsIterFactory:
-        """Build the task-alternating iterator, ESPnet's ``iterator_type: task``."""
+        """Build the iterator over the task schedule, ESPnet's ``iterator_type: task``."""
         return build_task_iter_factory(args, iter_options, cls.build_dataset(args, iter_options))
 
 
-def _tasks(path: str) -> dict[str, Any]:
-    """Read a table of tasks; argparse shows the message of an ArgumentTypeError only."""
+def _tasks_argument(path: str) -> dict[str, Any]:
+    """Read a table of tasks as an argparse type: argparse shows only the message of an ArgumentTypeError."""
     try:
         return load_tasks(path)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Comparisons: rates and differences worked by hand, missing runs marked, different utterances refused."""
+"""Comparisons: rates, differences and verdicts; missing runs; errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def by_variant(comparison: Comparison) -> dict[str, tuple[str, float | None, str
     }
 
 
-def test_differences_worked_by_hand(ablation: Ablation) -> None:
+def test_rates_differences_and_verdicts_of_a_known_case(ablation: Ablation) -> None:
     """Ours has 20 errors in 400 words with either seed and 3 of 4 correct labels; naive 60 errors and 1 of 4."""
     wer, ua = compare(ablation, runs(ablation))
     assert (wer.name, wer.utterances) == ("WER of asr (llm) on test_asr", 40)
@@ -117,7 +117,7 @@ def test_the_unweighted_accuracy_is_that_of_the_scores(tmp_path: Path) -> None:
 
 
 def test_utterances_of_version_0_1_give_the_same_rates(ablation: Ablation) -> None:
-    """In version 0.1, a correct label is called right."""
+    """In version 0.1, the key ``correct`` is called ``right``."""
     current = [by_variant(comparison) for comparison in compare(ablation, runs(ablation))]
     for path in EXPDIR.glob(f"*/{DECODE}/test_ser/utterances.jsonl"):
         old = path.read_text().replace('"correct"', '"right"')
@@ -133,7 +133,7 @@ def test_different_utterances_are_refused(ablation: Ablation) -> None:
         compare(ablation, runs(ablation))
 
 
-def test_a_file_that_score_did_not_write_is_named(tmp_path: Path) -> None:
+def test_an_invalid_utterances_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "utterances.jsonl").write_text('{"id": "a"}\n')
     with pytest.raises(ValueError, match="utterances.jsonl: not the scores that stage 8 writes .KeyError.'task'"):
         read_utterances(tmp_path / "utterances.jsonl")

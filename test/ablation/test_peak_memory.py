@@ -1,4 +1,4 @@
-"""The peak is that of the largest process of a command, and does not include the caller."""
+"""Peak memory of the largest process of a command, without the caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def peak(file: Path, program: str) -> tuple[int, int]:
     return done.returncode, int(file.read_text())
 
 
-def test_the_largest_process_counts_and_the_caller_does_not(tmp_path: Path) -> None:
+def test_the_peak_is_that_of_the_largest_process_without_the_caller(tmp_path: Path) -> None:
     own = bytearray(400_000_000)  # of this process
     own[::4096] = b"x" * len(own[::4096])
     small = peak(tmp_path / "small", "exit 0")[1]

@@ -29,7 +29,7 @@ MODEL = EXPDIR / "ours_seed1" / "valid.acc.ave.pth"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the recipe, at a path with a space; epochs of 180 seconds of audio."""
     monkeypatch.chdir(make_recipe(tmp_path / "a recipe"))
-    monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 360.0)
+    monkeypatch.setattr(cost, "training_audio_seconds", lambda exp_dir: 360.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     return Path()
 
@@ -87,7 +87,7 @@ def test_finished_runs_are_not_repeated(ablation: Ablation, capsys: pytest.Captu
     assert "ours seed 1: finished after 0.0 minutes; " in "\n".join(lines) and lines[-2].endswith("; no runs left")
 
 
-def test_a_training_is_resumed_until_max_epoch_is_reached_and_the_model_exists(ablation: Ablation) -> None:
+def test_training_is_resumed_until_max_epoch_is_reached_and_the_model_exists(ablation: Ablation) -> None:
     run, recipe = first_run(ablation), Recipe(EXPDIR)
     recipe.run(run, ablation.decode)
     write_checkpoint(run.exp_dir / "checkpoint.pth", epochs=1)
@@ -146,9 +146,9 @@ def test_a_failed_run_names_its_log_and_the_others_are_completed(
     assert run_all(Recipe(EXPDIR), ablation, ablation.runs(EXPDIR)) == []
 
 
-def test_the_peak_memory_is_the_largest_of_all_attempts(ablation: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_memory_is_the_maximum_over_resumed_calls(ablation: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
     run = first_run(ablation)
-    cost.record_memory(run.exp_dir, 10**12, 1)
+    cost.record_peak_memory(run.exp_dir, 10**12, 1)
     monkeypatch.setenv("FAIL", "ours_seed1:7")
     with pytest.raises(RunFailed):
         Recipe(EXPDIR, jobs=2).run(run, ablation.decode)
@@ -190,7 +190,7 @@ def test_data_are_prepared_once_for_each_test_set(ablation: Ablation, monkeypatc
     assert len(calls()) == 1
 
 
-def test_data_that_version_0_1_has_prepared_are_not_prepared_again(ablation: Ablation) -> None:
+def test_data_prepared_by_version_0_1_are_not_prepared_again(ablation: Ablation) -> None:
     """Its ablation folder has an empty file instead of the names of the test sets."""
     EXPDIR.mkdir(parents=True)
     (EXPDIR / "prepared").touch()
@@ -201,7 +201,7 @@ def test_data_that_version_0_1_has_prepared_are_not_prepared_again(ablation: Abl
     assert calls() == []
 
 
-def test_runs_that_version_0_1_has_finished_are_not_repeated(ablation: Ablation) -> None:
+def test_runs_finished_by_version_0_1_are_not_repeated(ablation: Ablation) -> None:
     """Its configurations are in made_with.json."""
     run, recipe = first_run(ablation), Recipe(EXPDIR)
     recipe.run(run, ablation.decode)
@@ -223,7 +223,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_stopping_ends_the_processes_and_starts_none(ablation: Ablation) -> None:
+def test_stopping_ends_all_processes(ablation: Ablation) -> None:
     """The command receives SIGTERM while a training sleeps."""
     Path("run.sh").write_text("#!/usr/bin/env bash\necho $$ >>pids\nsleep 60\n")
     command = [sys.executable, "-m", "harmonifuse_espnet.bin.compare"]
@@ -246,7 +246,9 @@ def test_stopping_ends_the_processes_and_starts_none(ablation: Ablation) -> None
         time.sleep(0.05)
 
 
-def test_a_run_that_starts_during_a_stop_is_ended_too(ablation: Ablation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_also_ends_a_process_that_is_just_starting(
+    ablation: Ablation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Path("run.sh").write_text("#!/usr/bin/env bash\nexec sleep 31\n")
     recipe, popen = Recipe(EXPDIR), subprocess.Popen
     stop = threading.Thread(target=recipe.stop)

@@ -18,7 +18,7 @@ def test_identical_systems_do_not_differ() -> None:
     assert (same.value, same.low, same.high, same.p, same.significant) == (0.0, 0.0, 0.0, 1.0, False)
 
 
-def test_the_difference_is_that_of_pooled_rates_worked_by_hand() -> None:
+def test_the_difference_is_that_of_pooled_rates() -> None:
     """3 errors against 1, each in 8 words; the longer utterance has more weight."""
     sizes = np.array([2.0, 6.0])
     system, reference = one(0, 3), one(1, 0)
@@ -29,13 +29,13 @@ def test_the_difference_is_that_of_pooled_rates_worked_by_hand() -> None:
 
 
 def test_few_sign_flips_are_enumerated() -> None:
-    """Of the 2^5 signs of five equal differences two give a sum as large: p = 2 / 32; those of 1, 1, -1: 8 of 8."""
+    """Two of the 2^5 sign flips of five equal differences have a sum as large, p = 2 / 32; of 1, 1, -1, all 8 of 8."""
     assert paired_difference(one(1, 1, 1, 1, 1), one(0, 0, 0, 0, 0), np.ones(5)).p == 2 / 32
     assert paired_difference(one(1, 1, 0), one(0, 0, 1), np.ones(3)).p == 1.0
     assert paired_difference(one(2, 1, 0), one(0, 0, 0), np.ones(3)).p == 0.5  # +-(2 + 1) of four
 
 
-def test_a_clear_difference_is_significant_and_a_second_call_gives_the_same() -> None:
+def test_a_clear_difference_is_significant_and_reproducible() -> None:
     random = np.random.default_rng(1)
     reference, sizes = random.poisson(0.5, (1, 200)).astype(float), np.full(200, 6.0)
     worse = reference + random.binomial(1, 0.3, (1, 200))
@@ -46,7 +46,7 @@ def test_a_clear_difference_is_significant_and_a_second_call_gives_the_same() ->
     assert other.value == -difference.value and other.significant
 
 
-def test_coverage_of_the_interval_and_errors_of_the_test_are_as_stated() -> None:
+def test_the_interval_has_its_coverage_and_the_test_its_false_positive_rate() -> None:
     """Systems with an error in each word with probability 0.20 and 0.20, or 0.30: 200 test sets of each."""
     random, covered, false, found = np.random.default_rng(2), 0, 0, 0
     for trial in range(200):

@@ -21,13 +21,13 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "slm1"
 
 
-def test_the_first_seed_of_all_variants_comes_first() -> None:
+def test_runs_are_sorted_by_seed() -> None:
     runs = read_ablation(Path("conf/ablation.yaml")).runs(Path("exp/ablation"))
     folders = ["ours_seed1", "asr_only_seed1", "naive_seed1", "same_seed1", "ours_seed2", "naive_seed2"]
     assert [str(run.exp_dir) for run in runs] == [f"exp/ablation/{name}" for name in folders]
 
 
-def test_seeds_may_be_fewer_but_not_more() -> None:
+def test_the_number_of_seeds_can_be_reduced_but_not_increased() -> None:
     seeds = [[each.seeds for each in read_ablation(Path("conf/ablation.yaml"), (), most).variants] for most in (1, 9)]
     assert seeds == [[1, 1, 1, 1], [2, 1, 2, 1]]
 
@@ -62,7 +62,7 @@ def test_decode_folders_are_those_of_run_sh() -> None:
         (lambda content: content["variants"]["ours"].update(test_sets="a"), "a list of test_sets, got"),
         (
             lambda content: content["variants"]["same"].update(config="conf/x.yaml"),
-            "conf/x.yaml: no such configuration, which is in conf/ablation.yaml",
+            "conf/x.yaml: no such configuration, which conf/ablation.yaml names",
         ),
     ],
 )

@@ -105,15 +105,15 @@ def test_an_interrupted_call_is_resumed(experiment: Path, data_dir: Path, monkey
     align(experiment, data_dir)
     expected = (data_dir / CTM).read_text()
     (data_dir / CTM).unlink()
-    original, batches = ctc_alignment.word_spans, []
+    original, batches = ctc_alignment.ctc_peak_times, []
 
-    def word_spans(model: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
+    def ctc_peak_times(model: Speech2Text, speech: Any, tasks: Any, texts: Any) -> Any:
         batches.append(len(texts))
         if len(batches) == 2:
             raise KeyboardInterrupt
         return original(model, speech, tasks, texts)
 
-    monkeypatch.setattr(ctc_alignment, "word_spans", word_spans)
+    monkeypatch.setattr(ctc_alignment, "ctc_peak_times", ctc_peak_times)
     with pytest.raises(KeyboardInterrupt):
         align(experiment, data_dir, "--batch_size", "2")
     assert not (data_dir / CTM).exists()
@@ -134,7 +134,9 @@ def test_a_model_with_a_high_word_error_rate_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         align(experiment, data_dir)
-    message = f"{data_dir}: none of the 5 transcripts could be aligned; align with a model that transcribes this speech"
+    message = (
+        f"{data_dir}: none of the 5 transcripts could be aligned; use a model with a lower word error rate on this"
+    )
     assert message in capsys.readouterr().err and not (data_dir / CTM).exists()
 
 
@@ -171,5 +173,5 @@ def test_training_recombines_the_aligned_words(
     assert (recipe.train("recombined", config) / "valid.loss.ave.pth").is_file()
     (train / CTM).unlink()
     with pytest.raises(SystemExit):
-        recipe.train("no_times", config)
+        recipe.train("no_ctm", config)
     assert f"error: {train / CTM}: no word boundaries" in capsys.readouterr().err

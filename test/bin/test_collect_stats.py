@@ -56,7 +56,7 @@ def failure(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> 
     return lines[0]
 
 
-def test_shapes_count_samples_and_target_tokens(folder: Path) -> None:
+def test_shape_files_have_the_numbers_of_samples_and_target_tokens(folder: Path) -> None:
     collect(folder)
     size = load_tokenizer(folder).vocab_size
     assert (folder / "stats/speech_shape").read_text() == "a0 4000\na1 8000\nb0 6000\n"
@@ -65,7 +65,7 @@ def test_shapes_count_samples_and_target_tokens(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "stats").iterdir()) == ["speech_shape", "text_shape"]
 
 
-def test_shapes_of_feature_folders_count_frames(folder: Path) -> None:
+def test_shape_files_of_feature_folders_have_the_numbers_of_frames(folder: Path) -> None:
     (folder / "dump/wav.scp").rename(folder / "dump/feats.scp")
     (folder / "dump/utt2num_frames").write_text("a0 26\na1 51\nb0 38\n")
     collect(folder, "--feats_type", "ssl")
@@ -110,7 +110,7 @@ def test_the_number_of_mel_bins_may_come_from_the_training_configuration(folder:
     assert np.load(folder / "stats/feats_stats.npz")["sum"].shape == (24,)
 
 
-def test_a_sample_is_the_same_for_the_same_seed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_drawn_utterances_depend_on_the_seed_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = []
     for seed in (*range(12), 3):
         collect(folder, "--feats_stats", "true", "--max_utterances", "1", "--n_mels", "20", "--seed", str(seed))
@@ -160,6 +160,6 @@ def test_errors_name_the_missing_stage(folder: Path, capsys: pytest.CaptureFixtu
         capsys, folder, "--feats_type", "fbank"
     )
     (folder / "dump/utt2num_samples").unlink()
-    assert "utt2num_samples: no such file; format_audio (stage 2) makes it" in failure(capsys, folder)
+    assert "utt2num_samples: no such file; format_audio (stage 2) creates it" in failure(capsys, folder)
     (folder / "bpe.model").unlink()
-    assert "train_tokenizer (stage 4) makes it" in failure(capsys, folder)
+    assert "train_tokenizer (stage 4) creates it" in failure(capsys, folder)

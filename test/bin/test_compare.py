@@ -1,4 +1,4 @@
-"""compare: from configurations to RESULTS.md, with a run.sh that trains nothing."""
+"""compare: runs, RESULTS.md and errors, with a run.sh that only creates files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harmonifuse_espnet.bin.compare import main
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of the recipe."""
     monkeypatch.chdir(make_recipe(tmp_path / "slm1"))
-    monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 540.0)
+    monkeypatch.setattr(cost, "training_audio_seconds", lambda exp_dir: 540.0)
 
 
 def run(*options: str) -> tuple[int, str]:
@@ -33,7 +33,7 @@ def calls() -> int:
     return len(Path("calls").read_text().splitlines())
 
 
-def test_all_runs_and_sections(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_runs_are_executed_and_all_sections_written(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = run("--jobs", "2")
     assert status == 0 and calls() == 1 + 6 * 2
     assert text.startswith(
@@ -44,7 +44,7 @@ def test_all_runs_and_sections(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.endswith("; no runs left\nwrote RESULTS.md\n")
 
 
-def test_the_tables() -> None:
+def test_tables_of_comparison_and_cost() -> None:
     _, text = run()
     wer = "### decode_valid.acc.ave\n\nWER of asr (llm) on test_asr, 40 utterances:\n\n"
     assert (
@@ -59,7 +59,7 @@ def test_the_tables() -> None:
     assert text.count("|0.200|1|\n") == 4  # RTF and jobs
 
 
-def test_the_summary() -> None:
+def test_the_summary_has_all_verdicts() -> None:
     _, text = run()
     wer = "WER of asr (llm) on test_asr (5.0 ± 0.0 against"
     ua = "UA of ser (llm) on test_ser (75.0 ± 0.0 against 25.0 ± 0.0)"
@@ -98,7 +98,7 @@ def test_learning_curves_of_all_variants_are_drawn_and_linked() -> None:
     assert Path("images/ablation_learning_curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_failed_run_ends_with_status_1_after_the_tables(
+def test_after_a_failed_run_the_tables_are_written_and_the_status_is_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAIL", "asr_only_seed1:7")
@@ -124,7 +124,7 @@ def test_a_changed_configuration_is_refused_before_anything_runs(capsys: pytest.
     assert "optim_conf.lr was 0.1, is now 0.2" in capsys.readouterr().err
 
 
-def test_each_decoding_configuration_has_a_section_and_the_summary_is_on_the_first() -> None:
+def test_each_decoding_configuration_has_a_section_and_the_summary_is_for_the_first() -> None:
     write_config(Path(), "decode_held_out", {"prompts": "held_out"})
     write_config(Path(), "ablation", {**ABLATION, "decode": ["conf/decode.yaml", "conf/decode_held_out.yaml"]})
     _, text = run("--seeds", "1")
@@ -133,11 +133,11 @@ def test_each_decoding_configuration_has_a_section_and_the_summary_is_on_the_fir
     assert calls() == 1 + 4 * 3
 
 
-def test_nothing_scored_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_scores_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--run", "false") == (1, "")
     assert "exp/ablation: no run is scored with the current conf/decode.yaml" in capsys.readouterr().err
 
 
-def test_numbers_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_jobs_and_seeds_below_1_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--jobs", "0")[0] == 2
     assert "--jobs and --seeds must be 1 or more, got 0 and None" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 @pytest.fixture(scope="module")
 def experiment(recipe: Recipe) -> Path:
-    """A model after one epoch, with random weights that give each sound another hypothesis."""
+    """A model after one epoch, with random weights, so that hypotheses differ between utterances."""
     experiment = recipe.train("exp")
     state = torch.load(experiment / "valid.loss.ave.pth")
     torch.manual_seed(1)
@@ -52,15 +52,15 @@ def uninterrupted(recipe: Recipe, experiment: Path) -> Path:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches from now on; a first element of -1 interrupts the call after two batches."""
     sizes: list[int] = []
-    original = Speech2Text.answer_batch
+    original = Speech2Text.decode_batch
 
-    def answer_batch(self: Speech2Text, batch: SpeechBatch) -> Any:
+    def decode_batch(self: Speech2Text, batch: SpeechBatch) -> Any:
         if -1 in sizes and len(sizes) > 2:
             raise KeyboardInterrupt
         sizes.append(len(batch.task))
         return original(self, batch)
 
-    monkeypatch.setattr(Speech2Text, "answer_batch", answer_batch)
+    monkeypatch.setattr(Speech2Text, "decode_batch", decode_batch)
     return sizes
 
 
@@ -158,7 +158,7 @@ def test_an_interrupted_call_is_resumed_with_the_same_result(
     assert contents(tmp_path / "out") == contents(uninterrupted)
 
 
-def test_the_seconds_of_an_interrupted_call_count(
+def test_the_decoding_time_includes_that_of_an_interrupted_call(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path
 ) -> None:
     interrupt(recipe, experiment, tmp_path / "out", batches)
@@ -173,7 +173,9 @@ def test_the_seconds_of_an_interrupted_call_count(
     assert speed["rtf"] == pytest.approx(speed["seconds"] / speed["audio_seconds"], rel=0.01)
 
 
-def test_the_last_line_is_the_speed(recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_line_has_the_real_time_factor(
+    recipe: Recipe, experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = recipe.decode(experiment, recipe.folder / "speed")
     audio, seconds, rtf = (read_run(out)[name] for name in SPEED)
     line = f"{out}: 6 utterances, {audio} s of audio decoded in {seconds} s, real-time factor {rtf}"
@@ -184,13 +186,13 @@ def test_held_out_prompts_rotate_independently_of_the_batch(
     recipe: Recipe, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts: dict[tuple[str, str], str | None] = {}
-    original = Speech2Text.example
+    original = Speech2Text.build_example
 
-    def example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
+    def build_example(self: Speech2Text, key: str, speech: Any, task: str, prompt: str | None = None) -> Any:
         prompts.setdefault((key, task), prompt)  # trace_gate calls it again
         return original(self, key, speech, task, prompt)
 
-    monkeypatch.setattr(Speech2Text, "example", example)
+    monkeypatch.setattr(Speech2Text, "build_example", build_example)
     first, second = HELD_OUT["asr"]
     for size in ("1", "4"):
         prompts.clear()
@@ -215,7 +217,7 @@ def test_held_out_prompts_rotate_independently_of_the_batch(
     ],
     ids=lambda options: options[0],
 )
-def test_other_options_start_over(
+def test_decoding_starts_over_with_other_options(
     recipe: Recipe, experiment: Path, batches: list[int], tmp_path: Path, options: list[str]
 ) -> None:
     interrupt(recipe, experiment, tmp_path / "out", batches)
@@ -223,7 +225,7 @@ def test_other_options_start_over(
     assert batches == [2, 2, 2]
 
 
-def test_another_model_starts_over(
+def test_decoding_starts_over_with_another_model(
     recipe: Recipe, experiment: Path, uninterrupted: Path, batches: list[int], tmp_path: Path
 ) -> None:
     interrupt(recipe, experiment, tmp_path / "out", batches)
@@ -259,7 +261,7 @@ def failure(recipe: Recipe, experiment: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_an_unknown_option_in_the_file_is_named(failure: Any, tmp_path: Path) -> None:
     (tmp_path / "decode.yaml").write_text(yaml.safe_dump({"beams": 3, "batch_size": 2}))
-    assert "decode.yaml: no such options: beams; --help" in failure("--config", str(tmp_path / "decode.yaml"))
+    assert "decode.yaml: unknown options: beams; --help" in failure("--config", str(tmp_path / "decode.yaml"))
 
 
 def test_missing_files_utterances_and_tasks_are_named(failure: Any, recipe: Recipe, tmp_path: Path) -> None:

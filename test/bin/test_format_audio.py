@@ -263,7 +263,9 @@ def test_a_full_disk_keeps_complete_shards_and_the_error_names_the_folder(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match=rf"{tmp_path}/data: cannot write here \(No space left on device\); free space"):
+    with pytest.raises(
+        OSError, match=rf"{tmp_path}/data: cannot write to this folder \(No space left on device\); free space"
+    ):
         format_shard(second, tmp_path / "data", OPTIONS)
     monkeypatch.undo()
     assert contents(tmp_path / "data") == before and not (tmp_path / "data/format.2.tmp").exists()
@@ -273,7 +275,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     """Nobody can create files in /proc."""
     source = make_folder(tmp_path / "a", 1)
     message = failure(capsys, "--out_dir", "/proc/harmonifuse/dump", source)
-    assert "/proc/harmonifuse/dump/data: cannot write here" in message
+    assert "/proc/harmonifuse/dump/data: cannot write to this folder" in message
 
 
 def test_help_has_stage_and_defaults() -> None:

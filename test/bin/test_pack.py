@@ -72,7 +72,7 @@ def check_unpacked(names: dict[str, str], folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_espnet_model_zoo_unpacks_it_in_another_folder(
+def test_espnet_model_zoo_unpacks_the_archive_in_another_folder(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
@@ -150,14 +150,17 @@ def test_pretrained_models_are_packed_if_they_are_folders_and_kept_as_hub_names(
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("exp/slm/valid.loss.ave.pth", "exp/slm/valid.loss.ave.pth: no such file; stage 6 makes it"),
-        ("exp/slm/config.yaml", "exp/slm/config.yaml: no such file; stage 6 makes it"),
-        ("data/token_list/unigram_100/bpe.model", "bpe.model: no such file or folder, the config's tokenizer; stage 4"),
+        ("exp/slm/valid.loss.ave.pth", "exp/slm/valid.loss.ave.pth: no such file; stage 6 creates it"),
+        ("exp/slm/config.yaml", "exp/slm/config.yaml: no such file; stage 6 creates it"),
+        (
+            "data/token_list/unigram_100/bpe.model",
+            "bpe.model: no such file or folder, which is tokenizer in the config; stage 4",
+        ),
         (
             "exp/stats/train/feats_stats.npz",
-            "feats_stats.npz: no such file or folder, the config's feats_stats; stage 5",
+            "feats_stats.npz: no such file or folder, which is feats_stats in the config; stage 5",
         ),
-        ("images/slm_curves.png", "RESULTS.md: the image images/slm_curves.png does not exist; stage 8 makes it"),
+        ("images/slm_curves.png", "RESULTS.md: the image images/slm_curves.png does not exist; stage 8 creates it"),
     ],
 )
 def test_a_missing_file_is_named_with_its_stage(

@@ -1,4 +1,4 @@
-"""The plan of a training: estimates from shapes, measured hours, and refusal of a training that does not fit."""
+"""The training plan: estimates from shapes, measured time, and an error if training does not fit into memory."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def test_the_parameters_are_those_of_the_model_that_training_builds(
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_the_plan_needs_no_weights_and_measuring_does(
-    recipe: Recipe, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_only_measured_steps_need_weights(recipe: Recipe, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = Path(save_llm(tmp_path / "llm"))
     (folder / "model.safetensors").unlink()
     config = {"decoder_conf": {"model": str(folder), "lora": LORA}}
@@ -66,32 +64,37 @@ def test_the_plan_needs_no_weights_and_measuring_does(
 def test_steps_by_task_are_those_of_the_iterator(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(recipe, capsys, task_pattern="{asr: 2, ser: 1}", num_iters_per_epoch=12, max_epoch=7)
     assert cells(text, "asr") == ["6", "2", "8", "4.00"] and cells(text, "ser") == ["6", "2", "4", "2.00"]
-    assert "max_epoch 7, each of 12 steps and 12 updates of the weights" in text
+    assert "max_epoch 7; an epoch has 12 steps and 12 optimizer updates" in text
     text = plan(recipe, capsys, task_pattern="{asr: 2, ser: 1}", num_iters_per_epoch=12, accum_grad=3)
-    assert "each of 12 steps and 4 updates of the weights" in text
+    assert "an epoch has 12 steps and 4 optimizer updates" in text
 
 
-def test_a_training_that_does_not_fit_is_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_that_does_not_fit_into_memory_is_refused(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\ntotal " in plan(recipe, capsys, ngpu=1, device_memory="80GB", use_amp="true")
     with pytest.raises(SystemExit) as error:
         main(command(recipe, ngpu=1, device_memory="500MB"))
     shown = capsys.readouterr()
-    assert error.value.code == 1 and "CUDA context and fragments" in shown.out
-    assert "error: the training needs 8" in shown.err and "MB, the memory has 500 MB; the largest part is" in shown.err
+    assert error.value.code == 1 and "CUDA context and fragmentation" in shown.out
+    assert "error: training needs about 8" in shown.err
+    assert "MB of memory, but only 500 MB are available; the largest part is 'CUDA" in shown.err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_without_a_gpu_its_memory_is_requested(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "No GPU on this machine: give --device_memory, such as 80GB" in plan(recipe, capsys, ngpu=2)
+def test_without_a_gpu_device_memory_is_requested(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No GPU on this machine: set --device_memory, such as 80GB" in plan(recipe, capsys, ngpu=2)
 
 
-def test_hours_are_estimated_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_time_is_estimated_from_measured_steps(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     text = plan(recipe, capsys, steps_measured=2, max_epoch=3)
-    assert "Measured here, 2 steps of each task" in text and "max_epoch 3 with validation: about" in text
+    assert "Time measured on this machine with 2 steps of each task" in text
+    assert "all 3 epochs, validation included: about" in text
     assert [line.split(" ")[0] for line in text.splitlines()].count("asr") == 2  # in the tables of steps and of times
     assert "does not include loading" not in text
     text = plan(recipe, capsys, steps_measured=2, num_workers=1)
-    assert "The time does not include loading: 1 workers load 2 batches ahead; use a --steps_measured" in text
+    assert (
+        "The time does not include loading: 1 workers load 2 batches ahead; use a --steps_measured of several times"
+        in text
+    )
 
 
 def test_recombined_speech_is_longer_and_its_word_boundaries_need_not_exist(
@@ -106,7 +109,9 @@ def test_recombined_speech_is_longer_and_its_word_boundaries_need_not_exist(
     assert "ctm: no word boundaries" in capsys.readouterr().err
 
 
-def test_the_memory_is_that_at_the_slowest_speed(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_memory_estimate_is_for_the_slowest_speed_perturbation(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     config: dict[str, Any] = {"decoder_conf": {"model": recipe.tokenizer, "lora": LORA}}
     longest = cells(plan(recipe, capsys, config), "Memory of")
     slow = plan(recipe, capsys, {**config, "preprocessor_conf": {"speed_perturb": {"ser": [0.5, 1.0]}}})
@@ -129,7 +134,7 @@ def test_a_task_of_weight_0_is_not_in_the_plan(recipe: Recipe, capsys: pytest.Ca
     assert not [line for line in text.splitlines() if line.startswith("asr ")]
 
 
-def test_the_options_are_those_of_training_and_two_more(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_has_the_options_of_training_and_two_more(recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
     training = {action.dest for action in HarmoniFuseTask.get_parser()._actions}
     assert {action.dest for action in get_parser()._actions} - training == {"device_memory", "steps_measured"}
     with pytest.raises(SystemExit):

@@ -23,7 +23,9 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_set_gets_a_folder_and_a_line(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_set_has_a_folder_and_a_line_of_the_summary(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["crema_d", str(corpus), str(tmp_path / "data"), "--set_names", "train=train_crema_d", "test=test_crema_d"])
     assert capsys.readouterr().out.splitlines() == [
         f"{tmp_path}/data/train_crema_d: 10 utterances, 5 speakers, task ser, ang 5, neu 5",
@@ -81,7 +83,7 @@ def test_the_error_for_a_folder_that_cannot_be_written_is_one_line(
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match="1"):
         main(["crema_d", str(corpus), str(tmp_path / "file")])
-    assert "file/train: cannot write here (Not a directory)" in capsys.readouterr().err
+    assert "file/train: cannot write to this folder (Not a directory)" in capsys.readouterr().err
 
 
 def test_unknown_corpora_and_options_are_refused(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""score: scores of a decode folder, and an error for every contradiction between its files."""
+"""score: scores of a decode folder, and errors for files that contradict each other."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_each_utterance_has_its_errors_or_its_correct_label(folders: tuple[Path,
     assert [list(json.loads(line))[3:] for line in (lines[0], lines[4])] == [["errors", "words"], ["label", "correct"]]
 
 
-def test_the_sentence_error_rate_is_not_called_like_the_task(folders: tuple[Path, Path]) -> None:
+def test_the_sentence_error_rate_does_not_have_the_name_of_the_task(folders: tuple[Path, Path]) -> None:
     scores = run(*folders)["tasks"]["asr"]["scores"]["llm"]
     assert scores["sentence_error_rate"] == 100.0 and "ser" not in scores
 
@@ -106,11 +106,15 @@ def test_with_a_tie_the_hypothesis_may_be_either_label(folders: tuple[Path, Path
         ("label_probs.jsonl", "nonsense\n", "label_probs.jsonl:1: expected .* got 'nonsense'"),
         ("label_probs.jsonl", DUPLICATE, "label_probs.jsonl:2: duplicate utterance 's1'"),
         ("label_probs.jsonl", '{"id": "a1", "probs": {}}\n', "jsonl:1: 'a1' is not an utterance of a task with labels"),
-        ("label_probs.jsonl", '{"id": "s1", "probs": {"ang": 1}}\n', "labels ang, its task has ang, hap, sad"),
+        (
+            "label_probs.jsonl",
+            '{"id": "s1", "probs": {"ang": 1}}\n',
+            "labels ang, but its task has ang, hap, sad; decode again",
+        ),
         ("label_probs.jsonl", "", "label_probs.jsonl: 2 of 2 utterances missing, first 's1'"),
     ],
 )
-def test_contradictions_are_named(
+def test_contradictory_files_are_refused(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str], name: str, content: str, message: str
 ) -> None:
     (folders[1] / name).write_text(content)
@@ -127,7 +131,7 @@ def test_contradictions_are_named(
     [
         ({"ang": 0.5, "hap": 0.2, "sad": 0.2}, "the probabilities of 's1' sum to 0.900000, not to 1"),
         ({"ang": float("nan"), "hap": 0.2, "sad": 0.2}, "the probabilities of 's1' sum to nan"),
-        ({"ang": 0.2, "hap": 0.5, "sad": 0.3}, "the most probable label of 's1' is hap, its hypothesis is 'ang'"),
+        ({"ang": 0.2, "hap": 0.5, "sad": 0.3}, "the most probable label of 's1' is hap, but its hypothesis is 'ang'"),
     ],
 )
 def test_probabilities_must_fit_the_hypothesis(

@@ -19,7 +19,7 @@ from harmonifuse_espnet.inference.speech2text import Speech2Text
 from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
 from harmonifuse_espnet.train.task import HarmoniFuseTask
 
-# All random draws: dropout, wordings, speeds, and the shuffled batches of each epoch.
+# All random draws: dropout, prompts, speed perturbation, and the shuffled batches of each epoch.
 RANDOM = {
     "preprocessor_conf": {"speed_perturb": {"asr": [0.9, 1.0, 1.1]}},
     "model_conf": {"embed_dropout": 0.1, "word_dropout": 0.1},
@@ -112,7 +112,7 @@ def test_checkpoints_of_a_frozen_language_model_are_small_and_can_be_decoded(rec
 
 
 @pytest.mark.parametrize("order", ["interleaved", "mixed"])
-def test_two_processes_train_one_model(recipe: Recipe, order: str) -> None:
+def test_distributed_training_with_two_processes(recipe: Recipe, order: str) -> None:
     options = {"multiprocessing_distributed": "false", "dist_backend": "gloo", "num_workers": 1}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     (recipe.folder / f"{order}.yaml").write_text(f"base: {order}_ddp.yaml\ntask_order: {order}\n")
@@ -147,7 +147,7 @@ def test_user_errors_are_reported_in_one_line(
     assert "unknown task_order 'random'; choose from interleaved, sequential, mixed" in message(
         {"task_order": "random"}
     )
-    assert "bad.yaml: no such options: max_epochs" in message({"max_epochs": 3})
+    assert "bad.yaml: unknown options: max_epochs" in message({"max_epochs": 3})
     assert "absent.yaml: no such configuration, which" in message({"base": str(tmp_path / "absent.yaml")})
     assert "task_batches has ['age']" in message(task_batches="{age: {batch_size: 2}}")
     assert "speed_perturb has unknown tasks ['age']" in message({"preprocessor_conf": {"speed_perturb": {"age": [1]}}})

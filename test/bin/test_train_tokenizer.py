@@ -54,7 +54,7 @@ def failure(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> 
 
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe", "char"])
-def test_it_encodes_transcripts_prompts_and_labels(
+def test_the_tokenizer_encodes_transcripts_prompts_and_labels(
     folder: Path, model_type: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(folder, "--vocab_size", "60", "--model_type", model_type)
@@ -89,7 +89,7 @@ def test_the_tokenizer_of_the_model_in_a_training_configuration_is_saved(
     capsys.readouterr()
     assert (folder / "t/tokenizer_config.json").is_file()
     config.write_text("decoder_conf: {config: {model_type: qwen2}}")
-    assert "train.yaml: no 'model' in decoder_conf whose tokenizer" in failure(capsys, folder, "--llm_of", str(config))
+    assert "train.yaml: decoder_conf has no 'model'; give --llm" in failure(capsys, folder, "--llm_of", str(config))
 
 
 def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:
@@ -167,5 +167,5 @@ def test_a_full_disk_keeps_the_earlier_tokenizer(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     message = failure(capsys, folder, "--vocab_size", "45")
-    assert f"{folder / 't'}: cannot write here (No space left on device); free space" in message
+    assert f"{folder / 't'}: cannot write to this folder (No space left on device); free space" in message
     assert (folder / "t/bpe.model").read_bytes() == before and len(list((folder / "t").iterdir())) == 2

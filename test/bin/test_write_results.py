@@ -15,7 +15,7 @@ from tiny import write_events
 
 from harmonifuse_espnet.bin.write_results import main
 from harmonifuse_espnet.common.experiment import DecodeDir, read_run, update_run
-from harmonifuse_espnet.evaluation.figures import component_gates, draw, layer_weights
+from harmonifuse_espnet.evaluation.figures import component_gates, draw_figures, layer_weights
 from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
 from harmonifuse_espnet.evaluation.scores import ScoredSet
 from harmonifuse_espnet.inference.gate_trace import GateTrace
@@ -71,7 +71,7 @@ def test_results_and_figures_are_written_and_linked(
         assert (exp_dir / "images" / name).read_bytes().startswith(PNG)
 
 
-def test_the_figures_are_in_tensorboard_once(exp_dir: Path, tmp_path: Path) -> None:
+def test_the_figures_are_written_to_tensorboard_once(exp_dir: Path, tmp_path: Path) -> None:
     for _ in range(2):
         main(["--exp_dir", str(exp_dir), "--out", str(tmp_path / "RESULTS.md")])
     captions = re.findall(r"!\[(.+)\]", (tmp_path / "RESULTS.md").read_text())
@@ -86,7 +86,7 @@ def test_the_curves_of_pre_training_are_shown_too(exp_dir: Path, tmp_path: Path)
     shutil.copytree(exp_dir / "tensorboard", encoder / "tensorboard")
     (encoder / "checkpoint.pth").touch()
     (exp_dir / "config.yaml").write_text(f"init_param: ['{encoder}/valid.acc.ave.pth:frontend:frontend']\n")
-    curves = [(caption, path.name) for caption, path in draw(exp_dir, [])]
+    curves = [(caption, path.name) for caption, path in draw_figures(exp_dir, [])]
     own, other = "training_curves.png", "training_curves_encoder.png"
     assert curves == [("training curves of slm", own), ("training curves of encoder", other)]
     assert (exp_dir / "images" / other).read_bytes().startswith(PNG)
@@ -110,7 +110,7 @@ def test_a_second_call_gives_the_same_bytes_except_for_the_date(exp_dir: Path, t
     assert runs[0] == runs[1]
 
 
-def test_two_experiments_share_a_file(exp_dir: Path, tmp_path: Path) -> None:
+def test_two_experiments_are_written_to_one_file(exp_dir: Path, tmp_path: Path) -> None:
     other = exp_dir.with_name("naive")
     (other / "decode_greedy" / "test").mkdir(parents=True)
     score = (exp_dir / "decode_greedy" / "test" / "score.json").read_text()
@@ -128,7 +128,7 @@ def test_one_config_for_two_experiments_is_refused(tmp_path: Path, capsys: pytes
     assert "expected 2 --train_config or none, got 1" in capsys.readouterr().err
 
 
-def test_folds_share_a_file_with_their_mean_and_each_has_its_figures(exp_dir: Path, tmp_path: Path) -> None:
+def test_results_of_folds_have_their_mean_and_the_figures_of_each(exp_dir: Path, tmp_path: Path) -> None:
     score = (exp_dir / "decode_greedy" / "test" / "score.json").read_text()
     for fold, recall in ((1, 100.0), (2, 50.0)):
         folder = tmp_path / "exp" / f"fold{fold}" / "slm" / "decode_greedy" / "test"
@@ -152,7 +152,7 @@ def test_folds_without_scores_are_an_error(tmp_path: Path, capsys: pytest.Captur
     assert "none of 0 experiments is scored; run stages 7 and 8" in capsys.readouterr().err
 
 
-def test_nothing_scored_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_scores_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="1"):
         main(["--exp_dir", str(tmp_path / "exp"), "--out", str(tmp_path / "RESULTS.md")])
     assert "run stages 7 and 8 first" in capsys.readouterr().err

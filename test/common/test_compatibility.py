@@ -87,7 +87,9 @@ def test_an_old_option_name_is_mapped_with_a_warning(
 @pytest.mark.parametrize("first", ["answer_dropout", "word_dropout"])
 def test_the_old_and_the_new_name_of_an_option_together_are_refused(first: str) -> None:
     conf = {first: 0.1, "answer_dropout": 0.1, "word_dropout": 0.2}
-    with pytest.raises(ValueError, match="model_conf has word_dropout and answer_dropout, its name before 0.2; leave"):
+    with pytest.raises(
+        ValueError, match="model_conf has both word_dropout and its old name answer_dropout; remove answer_dropout"
+    ):
         rename_options("model_conf", conf)
 
 

@@ -99,7 +99,7 @@ def test_options_override_the_configuration_and_that_overrides_defaults(conf: Pa
 
 def test_an_unknown_key_is_named_with_its_file(conf: Path) -> None:
     (conf / "train.yaml").write_text("max_epochs: 3\n")
-    with pytest.raises(ValueError, match=r"tuning/low.yaml: no such options: max_epochs; --help lists"):
+    with pytest.raises(ValueError, match=r"tuning/low.yaml: unknown options: max_epochs; --help lists"):
         parse_with_config(make_parser(), ["--config", str(conf / "tuning/low.yaml")])
 
 

@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_record_unchanged(tmp_path: Path, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", disk_full)
-        with pytest.raises(OSError, match="cannot write here .No space left on device"):
+        with pytest.raises(OSError, match="cannot write to this folder .No space left on device"):
             update_run(tmp_path, jobs=2)
     assert (tmp_path / "run.json").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harmonifuse_espnet.common.resuming import file_identity, process_resumably
+from harmonifuse_espnet.common.resuming import file_fingerprint, process_resumably
 
 IDS = ["a", "b", "c", "d", "e"]
 
@@ -52,7 +52,7 @@ def test_other_settings_start_over(tmp_path: Path) -> None:
 
 def test_another_file_has_another_identity(tmp_path: Path) -> None:
     path = tmp_path / "model.pth"
-    missing = file_identity(path)
+    missing = file_fingerprint(path)
     assert missing == {"file": str(path), "size": None, "mtime": None}
     path.write_text("one")
-    assert file_identity(path)["size"] == 3 and file_identity(path) == file_identity(path) != missing
+    assert file_fingerprint(path)["size"] == 3 and file_fingerprint(path) == file_fingerprint(path) != missing

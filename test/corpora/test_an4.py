@@ -47,14 +47,14 @@ def test_the_first_hundred_training_utterances_by_id_are_the_dev_set(corpus: Pat
     assert [row.id for row in sets["train_nodev"]] == ["mabc-an200-b", "mabc-an201-b"]
 
 
-def test_lists_that_are_not_parallel_are_refused(corpus: Path) -> None:
+def test_lists_that_do_not_match_line_by_line_are_refused(corpus: Path) -> None:
     path = corpus / "etc/an4_test.transcription"
     path.write_text("YES (an101-fcaw-b)\nNO (an100-fcaw-b)\n")
     with pytest.raises(ValueError, match=r"an4_test\.transcription:1: expected 'WORDS \(an100-fcaw-b\)'"):
         prepare(corpus)
     path.write_text("YES (an100-fcaw-b)\n")
     with pytest.raises(
-        ValueError, match=r"an4_test\.fileids has 2 lines, .*transcription has 1; they must be parallel"
+        ValueError, match=r"an4_test\.fileids has 2 lines, .*transcription has 1; expected one line for each id"
     ):
         prepare(corpus)
 

@@ -72,7 +72,9 @@ def test_the_silent_clip_is_left_out_and_reported(corpus: Path, caplog: pytest.L
 @pytest.mark.parametrize("name", ["1001_DFA_JOY_XX", "1001_DFA_ANG_ZZ", "notes"])
 def test_an_invalid_file_name_is_refused(corpus: Path, name: str) -> None:
     (corpus / f"AudioWAV/{name}.wav").write_bytes(b"RIFF")
-    with pytest.raises(ValueError, match=rf"{name}\.wav: not a valid name of a clip, such as 1001_DFA_ANG_XX"):
+    with pytest.raises(
+        ValueError, match=rf"{name}\.wav: invalid clip name, expected a name like 1001_DFA_ANG_XX; remove"
+    ):
         prepare(corpus)
 
 

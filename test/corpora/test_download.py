@@ -148,7 +148,7 @@ def test_a_refusal_and_a_missing_server_have_different_errors(server: Server, tm
 
 def test_the_error_for_a_full_disk_names_the_folder(server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.bin.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"cannot write here \(No space left on device\); free space"):
+    with pytest.raises(OSError, match=r"cannot write to this folder \(No space left on device\); free space"):
         fetch(f"{server.url}/a.bin", tmp_path / "a.bin", md5(PAYLOAD))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.iemocap import prepare, upper_words
+from harmonifuse_espnet.corpora.iemocap import normalize_transcript, prepare
 from harmonifuse_espnet.corpora.iemocap_release import Turn, find_wavs, read_turns
 from harmonifuse_espnet.data.datadir import Utterance
 
@@ -98,11 +98,11 @@ def test_custom_labels_are_renamed_and_merged(corpus: Path) -> None:
             "--labels joy: the release has no label 'joy'; choose from neu, fru, .* the sets 4, 4_no_exc, 9, all",
         ),
         (["4", "fru"], "--labels 4: the release has no label '4'"),
-        (["ang", "ang=anger"], "--labels ang=anger: duplicate label 'ang', before as 'ang'"),
+        (["ang", "ang=anger"], "--labels ang=anger: duplicate label 'ang', already mapped to 'ang'"),
         (["ang="], "--labels ang=: expected RELEASED or RELEASED=TARGET"),
         (["ang=very-angry"], "with one word as target"),
-        (["exc=hap", "sad"], "--labels exc=hap: 'hap' is itself a label of the release, which is not used; add 'hap'"),
-        (["exc=hap", "hap=joy"], "'hap' is itself a label of the release, which is used as 'joy'"),
+        (["exc=hap", "sad"], "--labels exc=hap: 'hap' is also a released label and is not used; add 'hap'"),
+        (["exc=hap", "hap=joy"], "'hap' is also a released label and is used as 'joy'"),
     ],
 )
 def test_invalid_labels_are_refused(corpus: Path, labels: list[str], message: str) -> None:
@@ -135,7 +135,7 @@ def test_released_transcripts_lose_only_their_tags(corpus: Path) -> None:
     ],
 )
 def test_upper_case_words(released: str, upper: str) -> None:
-    assert upper_words(released) == upper
+    assert normalize_transcript(released) == upper
 
 
 def test_turns_without_words_are_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -186,7 +186,7 @@ def test_custom_sets_use_the_first_matching_rule(corpus: Path) -> None:
         ({"protocol": "custom"}, "needs --split SET=REGEX"),
         ({"protocol": "custom", "split_rules": ["train"]}, "--split train: expected SET=REGEX"),
         ({"protocol": "custom", "split_rules": ["train=("]}, r"--split train=\(: not a regular expression"),
-        ({"protocol": "espnet", "split_rules": ["a=b"]}, "--split goes with --protocol custom, got --protocol espnet"),
+        ({"protocol": "espnet", "split_rules": ["a=b"]}, "--split needs --protocol custom, got --protocol espnet"),
         (
             {"protocol": "espnet", "check_counts": "true"},
             r"utterances 98 \(release: 10039\), dialogs 7 \(release: 151\)",
@@ -210,25 +210,25 @@ def test_an_unknown_emotion_label_is_named(corpus: Path) -> None:
         prepare(corpus, "espnet")
 
 
-def test_the_error_for_a_missing_wav_names_the_evaluation(corpus: Path) -> None:
+def test_the_error_for_a_missing_wav_names_the_line_of_its_label(corpus: Path) -> None:
     (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M002.wav").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"impro01_M002\.wav: missing, but .*Ses01F_impro01\.txt:\d+ evaluates it"
+        FileNotFoundError, match=r"impro01_M002\.wav: missing, but .*Ses01F_impro01\.txt:\d+ has its label"
     ):
         prepare(corpus, "espnet")
 
 
-def test_a_wav_without_an_evaluation_is_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wav_without_a_label_is_left_out_and_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
     (corpus / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_M900.wav").write_bytes(b"RIFF")
     with caplog.at_level(logging.INFO):
         assert len(turns_of(corpus)) == 98
-    assert "left out 1 wavs without an evaluation, first Ses01F_impro01_M900" in caplog.text
+    assert "left out 1 wavs without a label, first Ses01F_impro01_M900" in caplog.text
 
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such corpus folder; .* IEMOCAP is licensed: request it"):
         prepare(tmp_path / "nowhere", "espnet")
-    with pytest.raises(FileNotFoundError, match="has none of Session1 to Session5"):
+    with pytest.raises(FileNotFoundError, match="no folder Session1 to Session5"):
         prepare(tmp_path, "espnet")
     (tmp_path / "Session1").mkdir()
     with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: has no \.txt files"):

@@ -153,12 +153,12 @@ def test_label_sets_have_their_published_sizes(release: Path, labels: str, utter
     assert labels in LABEL_SETS
 
 
-def test_a_missing_evaluation_is_named_with_its_session(release: Path) -> None:
+def test_a_missing_label_is_named_with_its_session(release: Path) -> None:
     turn = prepare(release, "espnet", labels=["ang"])["train"][0].id
     path = release / f"Session{turn[4]}/dialog/EmoEvaluation/{turn.rpartition('_')[0]}.txt"
     message = (
         r"utterances 10038 \(release: 10039\), ang 1102 \(release: 1103\), Session1 ang 228 \(release: 229\); "
-        rf"1 wavs have no evaluation, first {turn}; unpack it again, or give --check_counts false"
+        rf"1 wavs have no label, first {turn}; unpack the release again, or give --check_counts false"
     )
     with without(path, f"\t{turn}\t"), pytest.raises(ValueError, match=message):
         prepare(release, "espnet")
@@ -173,17 +173,15 @@ def test_a_missing_wav_is_named(release: Path) -> None:
         prepare(release, "espnet")
 
 
-def test_missing_evaluations_are_an_error_even_if_most_are_missing(release: Path) -> None:
-    """The automatic check depends on the number of wavs, so a release with few evaluations is checked."""
+def test_missing_labels_are_an_error_even_if_most_are_missing(release: Path) -> None:
+    """The automatic check depends on the number of wavs, so a release with few labels is checked."""
     folders = [release / f"Session{number}/dialog/EmoEvaluation" for number in (1, 2, 3)]
     for folder in folders:
         folder.rename(folder.with_name("aside"))
         folder.mkdir()
         (folder / "README.txt").write_text("no evaluations yet\n")
     try:
-        with pytest.raises(
-            ValueError, match=r"Session3 neu 0 \(release: 320\); \d+ wavs have no evaluation, first Ses01"
-        ):
+        with pytest.raises(ValueError, match=r"Session3 neu 0 \(release: 320\); \d+ wavs have no label, first Ses01"):
             prepare(release, "espnet")
     finally:
         for folder in folders:

@@ -116,8 +116,8 @@ def test_another_seed_needs_another_folder(corpus: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert (
-        "corpus.json: created with {'seed': 0, 'scale': 0.01}, but called with {'seed': 1, 'scale': 0.01}"
-        in done.stderr
+        "corpus.json: the corpus was created with {'seed': 0, 'scale': 0.01}, "
+        "but this call has {'seed': 1, 'scale': 0.01}" in done.stderr
     )
 
 

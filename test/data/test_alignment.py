@@ -14,11 +14,11 @@ from harmonifuse_espnet.data.alignment import (
     Word,
     aligned_words,
     format_ctm,
+    log_energy,
     read_ctm,
     refine_boundaries,
-    sound_level,
 )
-from harmonifuse_espnet.inference.ctc_alignment import ctc_word_spans, word_tokens
+from harmonifuse_espnet.inference.ctc_alignment import ctc_peak_frames, word_tokens
 
 LENGTHS = {"TEN": 0.5, "A": 0.2, "STOP": 0.4}  # seconds
 CLOSURE = 0.15  # seconds into STOP, where it may have a stop closure
@@ -49,14 +49,14 @@ def test_the_best_path_is_restricted_to_the_transcript() -> None:
     for frame, index in enumerate([0, 4, 4, 0, 2, 3, 3, 0]):  # 3 is more likely than 1 at the end, but not in the text
         log_probs[frame, index] = 1.0
     log_probs[6, 1] = 0.5
-    assert ctc_word_spans(log_probs.log_softmax(-1), [[3], [1, 0]]) == [(1, 2), (4, 6)]
+    assert ctc_peak_frames(log_probs.log_softmax(-1), [[3], [1, 0]]) == [(1, 2), (4, 6)]
 
 
 def test_a_repeated_token_needs_a_ctc_blank_between() -> None:
     log_probs = torch.zeros(3, 3).log_softmax(-1)
-    assert ctc_word_spans(log_probs, [[1], [1]]) == [(0, 0), (2, 2)]
-    with pytest.raises(ValueError, match="2 frames for 3 that CTC needs"):
-        ctc_word_spans(log_probs[:2], [[1], [1]])
+    assert ctc_peak_frames(log_probs, [[1], [1]]) == [(0, 0), (2, 2)]
+    with pytest.raises(ValueError, match="CTC needs 3 frames for this transcript, got 2"):
+        ctc_peak_frames(log_probs[:2], [[1], [1]])
 
 
 def test_words_have_the_tokens_of_the_encoded_text() -> None:
@@ -69,11 +69,11 @@ def test_words_have_the_tokens_of_the_encoded_text() -> None:
     assert word_tokens(["TEN", "A", "STOP"], tokens.__getitem__) == [[1], [2, 3], [4]]
 
 
-def test_the_sound_level_is_0_in_silence_and_1_where_it_is_loud() -> None:
+def test_the_log_energy_is_0_in_silence_and_1_where_it_is_loud() -> None:
     samples = np.concatenate([np.zeros(8000), np.full(8000, 0.5)]).astype(np.float32)
-    levels = sound_level(samples)
-    assert len(levels) == 100 and (levels[:48] == 0).all() and (levels[52:] > 0.98).all()
-    assert not sound_level(np.zeros(1600, np.float32)).any()
+    energies = log_energy(samples)
+    assert len(energies) == 100 and (energies[:48] == 0).all() and (energies[52:] > 0.98).all()
+    assert not log_energy(np.zeros(1600, np.float32)).any()
 
 
 def test_usual_durations_distinguish_word_boundaries_from_closures_within_words() -> None:
@@ -90,7 +90,7 @@ def test_usual_durations_distinguish_word_boundaries_from_closures_within_words(
     words = aligned_words(states[0])
     assert [word.text for word in words] == texts[0] * 2 and words[0].start == 0
     assert [word.end for word in words[:-1]] == [word.start for word in words[1:]]
-    assert words[-1].end == pytest.approx(len(states[0].levels) / 100)
+    assert words[-1].end == pytest.approx(len(states[0].energies) / 100)
 
 
 def test_a_single_word_is_the_whole_utterance() -> None:

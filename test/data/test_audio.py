@@ -137,7 +137,7 @@ def test_a_flac_without_a_length_in_its_header_is_an_error(tmp_path: Path, noise
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(data)
-    with pytest.raises(ValueError, match=r"a\.flac: the header has no length; rewrite the file"):
+    with pytest.raises(ValueError, match=r"a\.flac: the header does not state the length; convert the file"):
         read_audio(str(tmp_path / "a.flac"))
 
 

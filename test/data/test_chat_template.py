@@ -98,7 +98,7 @@ def test_decoding_uses_the_template_of_the_config(recipe: Recipe, tmp_path: Path
 def test_speech_first_and_a_chat_template_exclude_each_other(recipe: Recipe) -> None:
     config = {"decoder_conf": {"model": recipe.tokenizer}, "model_conf": {"speech_first": True}}
     args = HarmoniFuseTask.get_parser().parse_args(recipe.train_command("exp", config, chat_template="true"))
-    with pytest.raises(ValueError, match="--chat_template true puts the prompt before the speech, model_conf has"):
+    with pytest.raises(ValueError, match="--chat_template true puts the prompt before the speech, but model_conf"):
         HarmoniFuseTask.build_model(args)
 
 

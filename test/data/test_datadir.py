@@ -40,8 +40,8 @@ def test_reading_restores_what_was_written(tmp_path: Path) -> None:
         ({"id": "b 1"}, "id 'b 1' of 'b 1' is empty or contains a space"),
         ({"id": "b/1"}, "contains a space or a slash"),
         ({"speaker": ""}, "speaker '' of 'b-1' is empty"),
-        ({"text": " "}, "text ' ' of 'b-1' is empty"),
-        ({"text": "A\nB"}, "does not fit on one line"),
+        ({"text": " "}, "text ' ' of 'b-1' is empty, has"),
+        ({"text": "A\nB"}, "is empty, has a line break, or starts or ends with a space"),
         ({"task": "a sr"}, "task 'a sr' of 'b-1'"),
     ],
 )
@@ -58,7 +58,7 @@ def test_an_empty_set_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/set: cannot write here \(.*\); free space or choose another"):
+    with pytest.raises(OSError, match=r"file/set: cannot write to this folder \(.*\); free space or choose another"):
         write_datadir(tmp_path / "file" / "set", [A2])
 
 

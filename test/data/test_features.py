@@ -40,8 +40,8 @@ class Counting:
         return self.scale * samples[: len(samples) // 160 * 160].reshape(-1, 160)
 
 
-def dump(wav_scp: dict[str, str], extract: Counting, folder: Path, **identity: object) -> dict[str, tuple[str, int]]:
-    return {key: entry for shard in dump_features(wav_scp, extract, folder, identity) for key, entry in shard.items()}
+def dump(wav_scp: dict[str, str], extract: Counting, folder: Path, **settings: object) -> dict[str, tuple[str, int]]:
+    return {key: entry for shard in dump_features(wav_scp, extract, folder, settings) for key, entry in shard.items()}
 
 
 def test_dumped_features_are_those_of_the_extractor(wav_scp: dict[str, str], tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_outdated_or_incomplete_shards_are_rewritten(wav_scp: dict[str, str], tm
 
 def test_a_folder_that_cannot_be_written_is_named(wav_scp: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OSError, match="taken: cannot write here"):
+    with pytest.raises(OSError, match="taken: cannot write to this folder"):
         dump(wav_scp, Counting(), tmp_path / "taken")
 
 

@@ -180,7 +180,7 @@ def test_accumulation_in_other_proportions_is_refused(options: dict[str, Any], m
 
 
 def test_a_batch_must_have_utterances_for_all_processes() -> None:
-    with pytest.raises(ValueError, match="a batch may have 2 utterances of task ser for 3 processes; use larger b"):
+    with pytest.raises(ValueError, match="a batch can have only 2 utterances of task ser for 3 processes; use larger"):
         factory(world_size=3)
 
 
@@ -190,7 +190,7 @@ def test_every_process_has_every_task_of_a_mixed_batch() -> None:
     for rank in range(3):
         for batch in factory(large, rank=rank, **options).batches(1):
             assert {utterance[0] for utterance in batch} == {"a", "s"}
-    message = "--task_order mixed: a batch may have 3 utterances of task ser for 4 processes; use larger batches"
+    message = "--task_order mixed: a batch can have only 3 utterances of task ser for 4 processes; use larger batches"
     with pytest.raises(ValueError, match=message):
         factory(large, **{**options, "world_size": 4})
     factory(large, **{**options, "world_size": 4}, shuffle=False)  # validation batches are not mixed

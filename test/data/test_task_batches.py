@@ -79,8 +79,10 @@ def test_redraw_is_the_old_name_of_shuffle_window(shapes: list[str], caplog: pyt
         old = batch_by_task(shapes, sampler("sorted"), {A: {"redraw": 0.5}})
     assert old[A].take(0, 40) == new[A].take(0, 40) != batch_by_task(shapes, sampler("sorted"))[A].take(0, 40)
     (message,) = caplog.messages
-    assert message.startswith("task_batches: redraw is now called shuffle_window; the old name")
-    with pytest.raises(ValueError, match="task_batches has shuffle_window and redraw, its name before 0.2"):
+    assert message.startswith(
+        "task_batches: redraw is now called shuffle_window; version 0.3 will not accept the old name"
+    )
+    with pytest.raises(ValueError, match="task_batches has both shuffle_window and its old name redraw; remove redraw"):
         batch_by_task(shapes, sampler("sorted"), {A: {"redraw": 0.5, "shuffle_window": 0.5}})
 
 
@@ -116,7 +118,7 @@ def test_batches_of_a_label_task_may_be_balanced(shapes: list[str], tmp_path: Pa
 
 def test_batches_that_cannot_be_balanced_are_refused(shapes: list[str]) -> None:
     with pytest.raises(
-        ValueError, match="task 'asr' has balanced: true, but its answer is text, without labels; remove"
+        ValueError, match="task 'asr' has balanced: true, but answer: text, which has no labels; remove"
     ):
         batch_by_task(shapes, sampler("unsorted"), {A: {"balanced": True}})
     with pytest.raises(ValueError, match="task 'ser' has balanced: true and type: sorted, but .* use type: unsorted"):

@@ -100,7 +100,7 @@ def test_long_texts_are_used_in_training(tmp_path: Path) -> None:
 
 
 def test_a_reserved_character_is_named() -> None:
-    with pytest.raises(ValueError, match="'A\u2581B' has the character '\u2581': it stands for a space"):
+    with pytest.raises(ValueError, match="'A\u2581B' has the character '\u2581': it represents a space"):
         train_sentencepiece(["A\u2581B"], [], 60, "unigram")
 
 
@@ -146,9 +146,9 @@ def test_a_tokenizer_without_eos_is_refused(tmp_path: Path) -> None:
 
 def test_the_error_for_a_missing_tokenizer_names_the_stage(tmp_path: Path) -> None:
     for path in (tmp_path / "gone", tmp_path / "gone.model", tmp_path):
-        with pytest.raises(FileNotFoundError, match=rf"{path}.*train_tokenizer \(stage 4\) makes it"):
+        with pytest.raises(FileNotFoundError, match=rf"{path}.*train_tokenizer \(stage 4\) creates it"):
             load_tokenizer(path)
-    with pytest.raises(FileNotFoundError, match="no tokenizer here"):
+    with pytest.raises(FileNotFoundError, match="no tokenizer in this folder"):
         load_tokenizer("data/token_list/unigram_100")
 
 

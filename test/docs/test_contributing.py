@@ -173,7 +173,7 @@ def test_an_encoder_is_built_by_the_task_and_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("heading", ["Add a task", "Add a corpus", "Add an encoder"])
-def test_the_patches_add_nothing_that_is_there(heading: str) -> None:
+def test_the_patches_add_only_new_files(heading: str) -> None:
     (patch,) = patches(heading)
     for path in re.findall(r"^--- /dev/null\n\+\+\+ b/(.*)$", patch, re.MULTILINE):
         assert not (ROOT / path).exists()

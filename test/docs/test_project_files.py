@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from reference.modules import rooms
+from reference.modules import subpackages
 
 import harmonifuse_espnet
 
@@ -30,9 +30,9 @@ def test_the_readme_begins_with_what_it_is_results_set_up_and_use() -> None:
     assert "make -C tools demo" in before and "make -C tools test" in before
 
 
-def test_the_readme_names_every_room() -> None:
+def test_the_readme_names_every_subpackage() -> None:
     tree = README.split("## Repository")[1].split("```")[1]
-    assert re.findall(r"^  (\w+)/ ", tree, re.MULTILINE) == list(rooms())
+    assert re.findall(r"^  (\w+)/ ", tree, re.MULTILINE) == list(subpackages())
 
 
 @pytest.mark.parametrize(("name", "column"), [("test_an4 (asr, llm)", "Err"), ("test_crema_d (ser)", "UA")])
@@ -75,7 +75,7 @@ def test_hooks_use_the_settings_of_the_linters() -> None:
             assert (ROOT / name).is_file() and name in MAKEFILE, name
 
 
-def test_forms_of_issues_ask_for_what_is_needed() -> None:
+def test_issue_forms_request_the_needed_information() -> None:
     for path in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml")):
         form = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert form["name"] and form["description"]

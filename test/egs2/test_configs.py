@@ -87,7 +87,7 @@ def test_a_variant_differs_from_its_base_only_in_the_options_it_lists(config: Pa
 
 
 @pytest.mark.parametrize(("recipe", "dropped"), [("an4_crema_d", {"fusion"}), ("mini", set())])
-def test_the_main_variants_differ_as_their_names_state(recipe: str, dropped: set[str], tmp_path: Path) -> None:
+def test_the_main_variants_differ_in_the_options_of_their_names(recipe: str, dropped: set[str], tmp_path: Path) -> None:
     conf = EGS2 / recipe / "slm1/conf"
     full, naive, prompt_only, asr, ser = (
         parse(conf / name, tmp_path)
@@ -104,7 +104,7 @@ def test_the_main_variants_differ_as_their_names_state(recipe: str, dropped: set
 
 
 @pytest.mark.parametrize("task", ["asr", "ser"])
-def test_a_single_task_model_s_share_has_as_many_batches_as_the_full_model_has_of_its_task(
+def test_a_single_task_share_config_has_the_full_model_s_number_of_batches_of_its_task(
     task: str, tmp_path: Path
 ) -> None:
     conf = EGS2 / "an4_crema_d/slm1/conf"

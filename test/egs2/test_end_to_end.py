@@ -100,7 +100,7 @@ def test_both_tasks_of_iemocap_are_prepared_for_one_training(synthetic_data: Pat
     assert all(line.partition(" ")[2].islower() for line in text.splitlines())
 
 
-def test_speech_recognition_alone(synthetic_data: Path, tmp_path: Path) -> None:
+def test_the_speech_recognition_recipe(synthetic_data: Path, tmp_path: Path) -> None:
     recipe = run(
         "librispeech", synthetic_data, tmp_path, "--local_data_opts", "--check_counts false", "--stop_stage", "8"
     )
@@ -108,7 +108,7 @@ def test_speech_recognition_alone(synthetic_data: Path, tmp_path: Path) -> None:
     assert "/test_clean (asr, llm)|12|" in results and "(ser)" not in results
 
 
-def test_folds_of_emotion_recognition_alone(synthetic_data: Path, tmp_path: Path) -> None:
+def test_folds_of_the_emotion_recognition_recipe(synthetic_data: Path, tmp_path: Path) -> None:
     recipe = run("iemocap", synthetic_data, tmp_path, "--folds", "1 2", "--stop_stage", "8")
     results = (recipe / "RESULTS.md").read_text()
     assert "## Mean of 2 folds\n" in results and "(asr" not in results

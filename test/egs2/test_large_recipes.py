@@ -36,7 +36,7 @@ def data_options(output: str) -> list[str]:
         ("train_960", "train_clean_100 train_clean_360 train_other_500"),
     ],
 )
-def test_a_training_set_stands_for_subsets_of_librispeech(recipe: Recipe, train_set: str, sets: str) -> None:
+def test_a_name_of_a_training_set_selects_subsets_of_librispeech(recipe: Recipe, train_set: str, sets: str) -> None:
     done = recipe.run("--train_set", train_set, "--stop_stage", "2", "--local_data_opts", "--download true")
     subsets = f"{sets} dev_clean dev_other test_clean test_other".replace("_", "-").replace(" ", ",")
     assert data_options(done.stdout) == [f"--datadir data/{train_set} --download true --subsets {subsets}"]
@@ -69,7 +69,7 @@ def test_all_folds_of_a_protocol(recipe: Recipe, protocol: str, folds: int) -> N
 
 
 @pytest.mark.parametrize("recipe", ["iemocap"], indirect=True)
-def test_without_a_development_set_the_last_epoch_decodes(recipe: Recipe) -> None:
+def test_without_a_development_set_the_model_of_the_last_epoch_is_decoded(recipe: Recipe) -> None:
     done = recipe.run("--protocol", "emobox", "--stop_stage", "6")
     assert calls(recipe, "format_audio")[1][-1] == "data/ser_4_emobox_fold1/train_ser"
     assert "needs exp/" not in done.stdout
@@ -78,7 +78,7 @@ def test_without_a_development_set_the_last_epoch_decodes(recipe: Recipe) -> Non
 
 
 @pytest.mark.parametrize("recipe", ["iemocap"], indirect=True)
-def test_iemocap_s_own_transcripts_are_one_option_away(recipe: Recipe) -> None:
+def test_iemocap_s_own_transcripts_are_an_option(recipe: Recipe) -> None:
     done = recipe.run("--train_tasks", "ser asr", "--stop_stage", "5")
     assert data_options(done.stdout)[0].endswith("--train_tasks ser,asr")
     folder = "data/ser_asr_4_superb_fold1"

@@ -60,7 +60,7 @@ def test_run_sh_accepts_the_calls_of_a_run(mini: Recipe, monkeypatch: pytest.Mon
     monkeypatch.chdir(mini.dir)
     for name, value in {"RECORD": mini.record, "PYTHON": mini.python, "SETS": mini.sets}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 1.0)
+    monkeypatch.setattr(cost, "training_audio_seconds", lambda exp_dir: 1.0)
     caller, run_dir = Caller(Path("exp/ablation"), "--max_epoch 2", jobs=2), Path("exp/ablation/ours_seed3")
     caller.prepare(["test_asr"])
     assert mini.commands()[-1] == "collect_stats"

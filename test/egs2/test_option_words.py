@@ -107,17 +107,17 @@ def test_an_unclosed_bracket_is_refused_before_anything_runs(mini: Recipe, optio
 
 
 @pytest.mark.parametrize("recipe", ["librispeech_iemocap", "iemocap", "librispeech"], indirect=True)
-def test_the_large_recipes_hand_values_with_spaces_on(recipe: Recipe) -> None:
+def test_the_large_recipes_pass_on_values_with_spaces(recipe: Recipe) -> None:
     done = recipe.run("--stop_stage", "6", "--train_args", PATTERN, "--local_data_opts", "--subsets '[a, b]'")
     assert recipe.calls()[-1][-2:] == PATTERN.split(" ", 1), done.stdout
     assert " --subsets [a, b]" in done.stdout
 
 
-def test_an_ablation_hands_values_with_spaces_on_to_training(mini: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ablation_passes_values_with_spaces_to_training(mini: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(mini.dir)
     for name, value in {"RECORD": mini.record, "PYTHON": mini.python, "SETS": mini.sets}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(cost, "trained_audio", lambda exp_dir: 1.0)
+    monkeypatch.setattr(cost, "training_audio_seconds", lambda exp_dir: 1.0)
     ablation = AblationRecipe(Path("exp/ablation"), f"{PATTERN} --max_epoch 2", jobs=2)
     ablation.prepare(["test_asr"])
     run = Run(Variant("ours", Path("conf/train.yaml"), 1, "Ours", ("test_asr",)), 1, Path("exp/ablation/ours_seed1"))

@@ -59,8 +59,8 @@ def test_a_missing_configuration_is_named(mini: Recipe) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--stge", "3"], "unknown option --stge; similar options: --stage --stop_stage (all: --help)"),
-        (["--xyz", "3"], "unknown option --xyz; similar options: none (all: --help)"),
+        (["--stge", "3"], "unknown option --stge; similar options: --stage --stop_stage (--help lists all)"),
+        (["--xyz", "3"], "unknown option --xyz; similar options: none (--help lists all)"),
         (["--stage"], "option --stage needs a value"),
         (["--stage", "--nj", "3"], "option --stage needs a value, but the option --nj follows"),
         (["6"], "unexpected argument '6'"),
@@ -70,8 +70,11 @@ def test_a_missing_configuration_is_named(mini: Recipe) -> None:
         ),
         (["--stage", "six"], "--stage is 'six', but must be a whole number"),
         (["--nj", "0"], "--nj and --nproc must be 1 or more"),
-        (["--stage", "8", "--stop_stage", "7"], "--stage 8 --stop_stage 7: no such stages; they are 1 to 10"),
-        (["--stage", "11", "--stop_stage", "12"], "--stage 11 --stop_stage 10: no such stages; they are 1 to 10"),
+        (["--stage", "8", "--stop_stage", "7"], "--stage 8 --stop_stage 7 selects no stage; the stages are 1 to 10"),
+        (
+            ["--stage", "11", "--stop_stage", "12"],
+            "--stage 11 --stop_stage 10 selects no stage; the stages are 1 to 10",
+        ),
         (["--feats_type", "mfcc"], "--feats_type is 'mfcc', but must be one of: raw fbank ssl"),
         (["--skip_bad", "yes"], "--skip_bad is 'yes', but must be one of: true false"),
         (["--align", "yes"], "--align is 'yes', but must be one of: true false"),
@@ -81,7 +84,7 @@ def test_a_missing_configuration_is_named(mini: Recipe) -> None:
         ),
         (["--test_sets", ""], "--test_sets is empty; name at least one data set"),
         (["--test_sets", "valid"], "the test set 'valid' would overwrite dump/raw/valid"),
-        (["--python", "/no/python"], "no Python at '/no/python'; create it"),
+        (["--python", "/no/python"], "no Python at '/no/python'; create the environment"),
         (["--stage", "10", "--stop_stage", "10"], "stage 10 needs --upload_repo user/name"),
     ],
 )

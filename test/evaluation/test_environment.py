@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.evaluation.environment import git_commit, hardware, installed
+from harmonifuse_espnet.evaluation.environment import git_commit, hardware, installed_version
 
 RESULTS = (
     "RESULTS.md",
@@ -16,7 +16,7 @@ RESULTS = (
 )
 
 
-def test_uncommitted_changes_are_mentioned_but_results_are_no_changes(tmp_path: Path) -> None:
+def test_uncommitted_changes_are_reported_except_those_of_generated_results(tmp_path: Path) -> None:
     def git(*command: str) -> str:
         user = ["-c", "user.name=a", "-c", "user.email=a@b"]
         return subprocess.run(["git", *user, *command], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
@@ -38,6 +38,6 @@ def test_uncommitted_changes_are_mentioned_but_results_are_no_changes(tmp_path: 
 
 
 def test_versions_and_hardware() -> None:
-    assert installed("pytest") == f"pytest {pytest.__version__}"
-    assert installed("no-such-package") == "no-such-package (not installed)"
+    assert installed_version("pytest") == f"pytest {pytest.__version__}"
+    assert installed_version("no-such-package") == "no-such-package (not installed)"
     assert "cores; GPU `" in hardware()

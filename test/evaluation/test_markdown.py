@@ -1,4 +1,4 @@
-"""Generated Markdown: tables, and links that still work if the folder of a recipe moves."""
+"""Generated Markdown: tables, and relative links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores, against results worked by hand and against scikit-learn."""
+"""Scores of known cases, and agreement with scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from harmonifuse_espnet.evaluation.metrics import label_scores, matching_ids, text_errors, text_scores
+from harmonifuse_espnet.evaluation.metrics import count_word_errors, label_scores, matching_ids, text_scores
 
 LABELS = ["ang", "hap", "neu", "sad"]
 
 
-def test_word_counts_worked_by_hand() -> None:
+def test_word_counts_of_a_known_case() -> None:
     """CAT/CAP substituted, THE deleted, NOW inserted: 3 errors in 9 words, in 2 of 3 sentences."""
     references = {"a": "THE CAT SAT", "b": "GO TO THE OLD MILL", "c": "YES"}
     hypotheses = {"a": "THE CAP SAT", "b": "GO TO OLD MILL NOW", "c": "YES"}
@@ -22,10 +22,10 @@ def test_word_counts_worked_by_hand() -> None:
     assert scores["sentence_error_rate"] == pytest.approx(100 * 2 / 3)
 
 
-def test_the_errors_of_all_utterances_sum_to_the_word_error_rate() -> None:
+def test_word_errors_of_all_utterances_give_the_word_error_rate() -> None:
     references = {"a": "THE CAT SAT", "b": "GO TO  THE OLD MILL", "c": "YES"}
     hypotheses = {"a": "THE CAP SAT", "b": "GO TO OLD MILL NOW", "c": ""}
-    errors = text_errors(references, hypotheses)
+    errors = count_word_errors(references, hypotheses)
     assert errors == {"a": (1, 3), "b": (2, 5), "c": (1, 1)}
     assert text_scores(references, hypotheses)["wer"] == pytest.approx(100 * 4 / 9)
 
@@ -37,7 +37,7 @@ def test_character_counts_include_spaces_between_words() -> None:
     assert scores["cer"] == pytest.approx(40.0)
 
 
-def test_empty_hypothesis_is_all_deletions() -> None:
+def test_an_empty_hypothesis_counts_as_deletions() -> None:
     scores = text_scores({"a": "ONE TWO", "b": "SIX"}, {"a": "", "b": "SIX"})
     assert (scores["deletions"], scores["insertions"], scores["substitutions"]) == (2, 0, 0)
     assert scores["wer"] == pytest.approx(100 * 2 / 3)
@@ -71,7 +71,7 @@ def test_ids_must_match(references: dict[str, str], hypotheses: dict[str, str], 
         matching_ids(references, hypotheses)
 
 
-def test_label_scores_worked_by_hand() -> None:
+def test_label_scores_of_a_known_case() -> None:
     """ang 1/2, hap 1/1, sad 0/1 correct; neu has no reference and one hypothesis."""
     references = {"a": "ang", "b": "ang", "c": "hap", "d": "sad"}
     hypotheses = {"a": "ang", "b": "hap", "c": "hap", "d": "neu"}

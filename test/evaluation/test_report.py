@@ -34,7 +34,7 @@ def exp_dir(tmp_path: Path) -> Path:
     return tmp_path / "exp" / "slm_small"
 
 
-def test_tables_are_espnet_s_and_worked_by_hand(exp_dir: Path, tmp_path: Path) -> None:
+def test_tables_have_espnet_s_format_and_known_scores(exp_dir: Path, tmp_path: Path) -> None:
     """4 words: 3 correct, 1 substituted, 1 inserted; ang 1/2 and sad 1/1 recalled, hap not in the reference."""
     text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
     assert text.startswith("## exp/slm_small\n\n- training config: `exp/slm_small/config.yaml`\n\n### WER\n\n")
@@ -107,7 +107,7 @@ def test_scores_of_version_0_1_give_the_same_tables(exp_dir: Path, tmp_path: Pat
     assert experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None) == text
 
 
-def test_nothing_scored_or_a_broken_file_is_named(exp_dir: Path, tmp_path: Path) -> None:
+def test_missing_scores_and_invalid_files_are_named(exp_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no_such: no decode_.*score.json; run stages 7 and 8 first"):
         read_scores(tmp_path / "no_such")
     for content in ('{"tasks"', '{"tasks": {"asr": 1}}'):

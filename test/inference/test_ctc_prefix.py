@@ -1,4 +1,4 @@
-"""CTC prefix scores: the sum over all alignments, small cases by hand, batches, beams, and search with ``generate``."""
+"""CTC prefix scores: sums over all alignments, known cases, batches, beams, and search with ``generate``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_prefix_and_sequence_probabilities_are_sums_over_alignments() -> None:
                 assert prefix_probs(log_probs, units) == pytest.approx((psi, probs.get(units, 0.0)), abs=1e-12)
 
 
-def test_probabilities_of_one_unit_by_hand() -> None:
+def test_probabilities_of_sequences_of_one_unit() -> None:
     """Blank and unit have 0.5. Two frames: (1, 1), (1, blank), (blank, 1) are one unit; two units need three frames."""
     log_probs = torch.tensor([[[0.5, 0.5]] * 3]).log()
     assert prefix_probs(log_probs, [], 2) == pytest.approx((1.0, 0.25))
@@ -104,9 +104,9 @@ def test_a_token_of_several_units_scores_as_the_sequence_of_its_units() -> None:
     torch.testing.assert_close(ctc_scores(log_probs, [AAB]), ctc_scores(log_probs, [A, A, B]))
 
 
-def test_the_opening_precedes_the_first_token() -> None:
+def test_the_initial_units_precede_the_first_token() -> None:
     log_probs = posterior(7)
-    processor = CTCPrefixScores(log_probs, torch.tensor([7]), replace(SPELLING, opening=(2,)), EOS, 1.0)
+    processor = CTCPrefixScores(log_probs, torch.tensor([7]), replace(SPELLING, initial_units=(2,)), EOS, 1.0)
     scores = processor(torch.zeros(1, 0, dtype=torch.long), torch.zeros(1, VOCAB))
     torch.testing.assert_close(scores, ctc_scores(log_probs, [B]))
 
@@ -121,7 +121,7 @@ def test_the_scores_of_an_utterance_do_not_depend_on_the_batch() -> None:
         torch.testing.assert_close(batched[row : row + 1], single)
 
 
-def test_scores_follow_the_search_when_it_reorders_its_rows() -> None:
+def test_prefixes_follow_the_search_when_it_reorders_its_rows() -> None:
     log_probs = torch.cat([posterior(8, seed=0), posterior(8, seed=1)])
     processor = CTCPrefixScores(log_probs, torch.tensor([8, 8]), SPELLING, EOS, 1.0)
     flat = torch.zeros(4, VOCAB)
@@ -131,7 +131,7 @@ def test_scores_follow_the_search_when_it_reorders_its_rows() -> None:
         torch.testing.assert_close(scores[row : row + 1], ctc_scores(log_probs[row // 2 : row // 2 + 1], tokens))
 
 
-def test_scores_are_weighted_sums_and_minus_infinity_if_one_of_them_is() -> None:
+def test_joint_scores_are_weighted_sums_and_minus_infinity_if_either_score_is() -> None:
     log_probs, lm = posterior(5), torch.randn(1, VOCAB, generator=torch.Generator().manual_seed(1))
     lm[0, B] = -torch.inf
     processor = CTCPrefixScores(log_probs, torch.tensor([5]), SPELLING, EOS, ctc_weight=0.3)
@@ -148,7 +148,7 @@ def test_hypotheses_without_a_spelling_or_enough_frames_cannot_be_continued() ->
         assert ctc_scores(posterior(4), tokens).eq(-torch.inf).all()
 
 
-def test_ctc_scores_only_the_candidates_of_the_language_model() -> None:
+def test_only_the_best_tokens_of_the_language_model_get_a_ctc_score() -> None:
     lm = torch.arange(VOCAB).float().expand(1, -1)  # those with a spelling are AAB, AB, B and A, in this order
     processor = CTCPrefixScores(posterior(6), torch.tensor([6]), SPELLING, EOS, 0.5, candidates=2)
     scores = processor(torch.zeros(1, 0, dtype=torch.long), lm)

@@ -22,7 +22,7 @@ def sentencepiece(folder: Path, kind: str, symbols: tuple[str, ...] = (), texts:
 
 def spelled(spelling: Spelling, tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the CTC tokens of a text, by the spelling of its language model tokens."""
-    units = [*spelling.opening, *(unit for token in tokenizer.encode(text) for unit in spelling.tokens[token])]
+    units = [*spelling.initial_units, *(unit for token in tokenizer.encode(text) for unit in spelling.tokens[token])]
     return [unit - 1 for unit in units]
 
 
@@ -30,7 +30,7 @@ def spelled(spelling: Spelling, tokenizer: Tokenizer, text: str) -> list[int]:
 def test_a_transcript_with_words_of_prompts_is_spelled_as_its_ctc_target(tmp_path: Path, kind: str) -> None:
     tokenizer, ctc = sentencepiece(tmp_path, kind, ("ANGRY", "THE")), sentencepiece(tmp_path, "char")
     spelling = spell_tokens(tokenizer, ctc)
-    assert spelling.opening == ()  # sentencepiece puts a space before the first word, in both tokenizers
+    assert spelling.initial_units == ()  # sentencepiece puts a space before the first word, in both tokenizers
     for text in TEXTS:
         assert spelled(spelling, tokenizer, text) == ctc.encode(text)
     the = tokenizer.encode("THE")
@@ -46,20 +46,20 @@ def test_tokens_that_ctc_cannot_emit_have_no_spelling(tmp_path: Path) -> None:
     assert sum(not units for units in spelling.tokens) == 5
 
 
-def test_the_opening_is_a_space_if_only_the_ctc_targets_start_with_one(tmp_path: Path) -> None:
+def test_the_initial_unit_is_a_space_if_only_ctc_targets_start_with_a_space(tmp_path: Path) -> None:
     tokenizer, ctc = load_tokenizer(save_llm(tmp_path / "llm")), sentencepiece(tmp_path, "char")
     spelling = spell_tokens(tokenizer, ctc)
     space = ctc.encode("ONE")[0]
-    assert spelling.opening == (space + 1,)
+    assert spelling.initial_units == (space + 1,)
     for text in TEXTS:
         assert spelled(spelling, tokenizer, text) == ctc.encode(text)
     with pytest.raises(
-        ValueError, match=r"hypotheses in .*char.model start with a space, the CTC head's targets in .*llm"
+        ValueError, match=r"hypotheses start with a space \(.*char.model\), but CTC targets do not \(.*llm"
     ):
         spell_tokens(ctc, tokenizer)
 
 
-def test_with_one_tokenizer_for_both_each_token_is_its_unit(tmp_path: Path) -> None:
+def test_with_a_shared_tokenizer_each_token_is_one_unit(tmp_path: Path) -> None:
     tokenizer = sentencepiece(tmp_path, "bpe")
     spelling = spell_tokens(tokenizer, SentencePieceTokenizer(tmp_path / "bpe.model"))
     specials = {tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.unk_id}

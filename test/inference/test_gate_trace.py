@@ -27,7 +27,7 @@ def model(gates: dict[str, Any]) -> Any:
     """Make a stub of a model with a known gate for each task, two frames of three channels."""
     return SimpleNamespace(
         tasks=gates,
-        example=lambda utterance, speech, task, prompt: {"prompt": np.array([len(prompt or task)]), "task": task},
+        build_example=lambda utterance, speech, task, prompt: {"prompt": np.array([len(prompt or task)]), "task": task},
         tokenizer=SimpleNamespace(decode=lambda ids: f"PROMPT {ids}"),
         model=SimpleNamespace(frontend=SimpleNamespace(frame_shift=0.04)),
     )
@@ -41,9 +41,9 @@ def test_a_trace_has_the_mean_and_percentiles_over_the_channels() -> None:
     assert trace.others == {"ser": [0.2, 0.0]} and trace.frame_shift == 0.04
 
 
-def test_a_wording_is_used_for_the_utterance_s_task_only() -> None:
-    trace = trace_gate(model(GATES), "u", "asr", np.zeros((4, 2), np.float32), "fbank", "ONE", "WORDING")
-    assert trace is not None and trace.prompt == "PROMPT [7]"
+def test_a_given_prompt_is_used_for_the_utterance_s_task_only() -> None:
+    trace = trace_gate(model(GATES), "u", "asr", np.zeros((4, 2), np.float32), "fbank", "ONE", "SPELL IT")
+    assert trace is not None and trace.prompt == "PROMPT [8]"
 
 
 def test_a_model_without_a_gate_has_no_trace() -> None:
@@ -68,5 +68,5 @@ def test_traces_are_read_from_the_file_as_written(tmp_path: Path) -> None:
     path.write_text(json.dumps([asdict(trace)]))
     assert read_gates(path) == [trace]
     path.write_text('[{"utterance": "u"}]')
-    with pytest.raises(ValueError, match=r"gate.json: not what decode writes .*; run stage 7 again"):
+    with pytest.raises(ValueError, match=r"gate.json: not a list of gate traces .*; run stage 7 again"):
         read_gates(path)

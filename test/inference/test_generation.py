@@ -80,7 +80,7 @@ def test_a_beam_as_wide_as_the_vocabulary_finds_the_most_probable_hypothesis(mod
 
 
 @pytest.mark.parametrize("ratio", [0.25, 0.6, 1.0, 0.001])
-def test_the_maximum_length_of_each_utterance_follows_from_its_frames(model: HarmoniFuseModel, ratio: float) -> None:
+def test_the_per_utterance_maximum_length_follows_from_the_frames(model: HarmoniFuseModel, ratio: float) -> None:
     data = batch(TASKS, SECONDS)
     encoded = encode(model, data)
     hypotheses = generate_text(model, encoded, data.task, EOS, ratio, **ENDLESS)

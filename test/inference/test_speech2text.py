@@ -30,7 +30,7 @@ def model(experiment: Path) -> Speech2Text:
     return Speech2Text(experiment / "config.yaml", experiment / "valid.loss.ave.pth")
 
 
-def test_a_file_an_array_and_a_tensor_give_the_same_answer(model: Speech2Text, tmp_path: Path) -> None:
+def test_a_file_an_array_and_a_tensor_give_the_same_result(model: Speech2Text, tmp_path: Path) -> None:
     samples = np.round(noise(9000) * 32768).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", samples, 16000)
     array = (samples / 32768).astype(np.float32)
@@ -50,7 +50,7 @@ def test_a_file_with_another_sampling_rate_is_resampled(model: Speech2Text, tmp_
         assert slow[label] == pytest.approx(fast[label], abs=0.02)
 
 
-def test_label_answers_have_probabilities_and_text_answers_a_ctc_transcript(model: Speech2Text) -> None:
+def test_results_of_label_tasks_have_probabilities_and_those_of_text_tasks_a_ctc_transcript(model: Speech2Text) -> None:
     label, text = model(noise(9000), "ser"), model(noise(9000), "asr")
     assert list(label.label_probs) == ["ang", "neu", "sad"] and label.ctc_text is None
     assert sum(label.label_probs.values()) == pytest.approx(1.0, abs=1e-12)
@@ -61,7 +61,7 @@ def test_label_answers_have_probabilities_and_text_answers_a_ctc_transcript(mode
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("label_output", ["head", "both"])
-def test_a_packed_model_with_a_classifier_gives_the_same_answers(
+def test_a_packed_model_with_a_classifier_gives_the_same_results(
     label_output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from espnet_model_zoo.downloader import ModelDownloader
@@ -79,10 +79,10 @@ def test_a_packed_model_with_a_classifier_gives_the_same_answers(
     assert unpacked(noise(9000), "asr") == trained(noise(9000), "asr")
 
 
-def test_the_answers_to_a_mixed_batch_are_in_its_order(model: Speech2Text) -> None:
+def test_the_results_of_a_mixed_batch_are_in_its_order(model: Speech2Text) -> None:
     inputs = [(noise(5000, 1), "ser"), (noise(9000, 2), "asr"), (noise(7000, 3), "ser"), (noise(6000, 4), "asr")]
     examples = [("u", model.preprocess("u", {"speech": speech, "task": task})) for speech, task in inputs]
-    for answer, (speech, task) in zip(model.answer_batch(**collate(examples)[1]), inputs, strict=True):
+    for answer, (speech, task) in zip(model.decode_batch(**collate(examples)[1]), inputs, strict=True):
         single = model(speech, task)
         assert (answer.text, answer.ctc_text) == (single.text, single.ctc_text)
         for label, probability in single.label_probs.items():
@@ -139,13 +139,13 @@ def test_a_high_ctc_weight_gives_the_ctc_transcript(experiment: Path, model: Spe
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"beam_size": 0}, r"beam_size is 0, but must be a whole number of 1 \(greedy search\) or more"),
-        ({"beam_size": 2.5}, "beam_size is 2.5, but must be a whole"),
+        ({"beam_size": 0}, r"beam_size is 0, but must be an integer, 1 \(greedy search\) or more"),
+        ({"beam_size": 2.5}, "beam_size is 2.5, but must be an integer"),
         ({"ctc_weight": 1.5}, "ctc_weight is 1.5, but must be from 0 .* to 1"),
         ({"ctc_weight": -0.1}, "ctc_weight is -0.1"),
         ({"max_length_ratio": 0}, "max_length_ratio is 0, but must be above 0"),
-        ({"generate": {"num_beams": 4}}, "generate has num_beams: 4; give beam_size instead"),
-        ({"generate": {"max_new_tokens": 9}}, "generate has max_new_tokens: 9; give max_length_ratio"),
+        ({"generate": {"num_beams": 4}}, "generate has num_beams: 4; set beam_size instead"),
+        ({"generate": {"max_new_tokens": 9}}, "generate has max_new_tokens: 9; set max_length_ratio"),
     ],
 )
 def test_search_options_out_of_range_are_refused(experiment: Path, options: dict[str, Any], message: str) -> None:
@@ -167,7 +167,7 @@ def test_a_model_without_a_ctc_head_needs_ctc_weight_0(experiment: Path, tmp_pat
     assert model(noise(9000), "asr").ctc_text is None and model(noise(9000), "ser").label_probs
 
 
-def test_layer_weights_by_prompt_differ_by_task_and_wording(model: Speech2Text) -> None:
+def test_layer_weights_differ_by_task_and_prompt(model: Speech2Text) -> None:
     by_task = {task: layer_weights_by_prompt(model, task) for task in TABLE}
     for weights in by_task.values():
         assert [len(weights["layer_weights"]), len(weights["fusion_weights"])] == [2, 3]
@@ -183,12 +183,12 @@ def test_layer_weights_by_prompt_differ_by_task_and_wording(model: Speech2Text) 
         assert len({str(one["fusion_weights"]) for one in wordings.values()}) == len(wordings)
 
 
-def test_the_component_gate_is_the_one_that_mixes_the_projections(model: Speech2Text) -> None:
+def test_the_inspected_component_gate_is_that_of_the_forward_pass(model: Speech2Text) -> None:
     calls: list[Any] = []
     handle = model.model.gate.register_forward_hook(lambda gate, inputs, output: calls.append((inputs, output)))
     for task in TABLE:
         example = model.preprocess("u", {"speech": noise(9000), "task": task})
-        model.answer_batch(**collate([("u", example)])[1])
+        model.decode_batch(**collate([("u", example)])[1])
         (hidden, lengths, _, _, rows), mixed = calls[-1]
         g, gate = torch.from_numpy(component_gate(model, example)), model.model.gate
         with torch.no_grad():
@@ -216,12 +216,12 @@ def test_unknown_tasks_and_unreadable_audio_are_refused(model: Speech2Text, tmp_
         model(tmp_path / "empty.wav", "asr")
 
 
-def test_an_utterance_of_one_sample_has_an_answer(model: Speech2Text) -> None:
+def test_an_utterance_of_one_sample_can_be_decoded(model: Speech2Text) -> None:
     assert model(np.zeros(1, np.float32), "ser").text in TABLE["ser"]["labels"]
 
 
-def test_missing_files_are_named_with_the_stage_that_makes_them(experiment: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"valid.wer.pth: no such file; stage 6 \(training\) makes it"):
+def test_missing_files_are_named_with_the_stage_that_creates_them(experiment: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"valid.wer.pth: no such file; stage 6 \(training\) creates it"):
         Speech2Text(experiment / "config.yaml", experiment / "valid.wer.pth")
     with pytest.raises(FileNotFoundError, match="absent.yaml: no such file; stage 6"):
         Speech2Text(tmp_path / "absent.yaml", experiment / "valid.loss.ave.pth")

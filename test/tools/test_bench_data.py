@@ -26,7 +26,7 @@ def test_both_implementations_agree_and_are_timed(
     )
 
 
-def test_a_difference_is_an_error_not_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_results_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_synthetic_data(tmp_path, ["librispeech"], subsets=["dev-clean=10"], empty=True)
     monkeypatch.setattr(data, "SHELL", tmp_path)
     script = (Path(data.__file__).parent / "librispeech.sh").read_text()

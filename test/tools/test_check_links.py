@@ -47,7 +47,7 @@ def test_this_repository_has_no_broken_link() -> None:
         ("[page]: docs/none.md", "README.md:2: docs/none.md: no such file or folder"),
         ("[page](docs/a/page.md#none)", "README.md:2: docs/a/page.md#none: docs/a/page.md has no such heading"),
         ("[here](#none)", "README.md:2: #none: README.md has no such heading"),
-        ("[root](/docs/a/page.md)", "README.md:2: /docs/a/page.md: a path from the root of a site; make it relative"),
+        ("[root](/docs/a/page.md)", "README.md:2: /docs/a/page.md: absolute path; make it relative"),
         ("[out](../)", "README.md:2: ../: outside the repository"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_broken_link_is_named_with_its_line(repository: Path, text: str, broke
         "an item of a list, `row[0](x)`, and [brackets] (apart)",
     ],
 )
-def test_what_is_right_or_no_link_is_not_reported(repository: Path, text: str) -> None:
+def test_valid_links_and_other_text_are_not_reported(repository: Path, text: str) -> None:
     (repository / "README.md").write_text(f"# Title\n{text}\n")
     assert check(repository) == []
 
@@ -96,7 +96,7 @@ def test_the_command_fails_with_every_broken_link(repository: Path, capsys: pyte
     ]
 
 
-def test_a_kind_of_file_that_is_gone_is_an_error(repository: Path) -> None:
+def test_a_missing_kind_of_file_is_an_error(repository: Path) -> None:
     (repository / "SECURITY.md").unlink()
     with pytest.raises(SystemExit, match=r"no file matches SECURITY\.md; correct FILES"):
         main(["--root", str(repository)])

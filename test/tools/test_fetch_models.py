@@ -134,7 +134,7 @@ def test_an_error_of_the_hub_is_reported_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no model is named; give USER/NAME or --config TRAIN.yaml"),
+        ([], "no model to download; give USER/NAME or --config TRAIN.yaml"),
         (["wavlm"], "'wavlm': expected USER/NAME, such as microsoft/wavlm-large"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration; correct the path"),
     ],

@@ -69,7 +69,7 @@ def test_a_section_is_written_between_its_markers(docs: Path) -> None:
 def test_the_check_names_what_is_out_of_date(docs: Path, name: str) -> None:
     changed = (docs / name).read_text().replace("stacking", "stack").replace("3.10", "3.9")
     (docs / name).write_text(changed)
-    with pytest.raises(SystemExit, match=f"out of date: {name}; write them: python tools/make_docs.py"):
+    with pytest.raises(SystemExit, match=f"out of date: {name}; to update them: python tools/make_docs.py"):
         main(["--check", "--docs", str(docs)])
     assert (docs / name).read_text() == changed
 
@@ -80,8 +80,11 @@ def test_the_check_names_what_is_out_of_date(docs: Path, name: str) -> None:
         ("<!-- generated: commands -->\n", "needs a line '<!-- end of generated text -->' after it"),
         ("<!-- end of generated text -->\n", "needs a line"),
         ("<!-- generated: a -->\n<!-- generated: b -->\n<!-- end of generated text -->\n", "before the next one"),
-        ("<!-- generated: nothing -->\n<!-- end of generated text -->\n", "no generated section is called 'nothing'"),
-        ("<!-- generated: arguments x -->\n<!-- end of generated text -->\n", "called 'arguments x'; known are "),
+        ("<!-- generated: nothing -->\n<!-- end of generated text -->\n", "unknown generated section 'nothing'"),
+        (
+            "<!-- generated: arguments x -->\n<!-- end of generated text -->\n",
+            "section 'arguments x'; expected one of: ",
+        ),
     ],
 )
 def test_a_wrong_marker_is_named_with_its_file(docs: Path, text: str, message: str) -> None:
@@ -148,21 +151,21 @@ def test_defaults_are_in_their_own_column() -> None:
     assert table[2:] == [
         "| `--size` | `3` | a size |",
         "| `--kind` |  | a \\| b |",
-        "| `--names` | `[x]` | names; one of x, y |",
+        "| `--names` | `[x]` | names; one or more of x, y |",
         "| `--rate` | `3.0` | a rate |",
     ]
 
 
-def test_every_module_is_listed_in_its_room() -> None:
+def test_every_module_is_listed_in_its_subpackage() -> None:
     section = modules.modules_section()
-    for room in modules.rooms():
-        part = section.split(f"### {room}: ")[1].split("### ")[0]
-        names = {str(path.relative_to(modules.PACKAGE / room)) for path in (modules.PACKAGE / room).rglob("[a-z]*.py")}
+    for name in modules.subpackages():
+        part = section.split(f"### {name}: ")[1].split("### ")[0]
+        names = {str(path.relative_to(modules.PACKAGE / name)) for path in (modules.PACKAGE / name).rglob("[a-z]*.py")}
         assert {line.split("`")[1] for line in part.splitlines() if line.startswith("| `")} == names
     folders = {path.parent.name for path in modules.PACKAGE.glob("*/__init__.py")}
-    assert set(modules.rooms()) == folders
+    assert set(modules.subpackages()) == folders
 
 
-def test_badges_show_what_setup_py_says() -> None:
+def test_badges_show_the_values_of_setup_py() -> None:
     assert "Apache-2.0" in badges()["badge_licence.svg"] and "3.10+" in badges()["badge_python.svg"]
     assert all("http" not in svg.replace("http://www.w3.org/2000/svg", "") for svg in badges().values())

@@ -117,7 +117,7 @@ def test_a_folder_that_is_not_an_environment_is_never_cleared(clone: Clone) -> N
 def test_an_unknown_base_python_is_named(clone: Clone) -> None:
     clone.python = Path("/no/python")
     done = clone.set_up()
-    assert done.returncode == 1 and "no Python called '/no/python'; name one" in done.stdout
+    assert done.returncode == 1 and "no Python called '/no/python'; specify one" in done.stdout
 
 
 def test_an_old_python_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""Memory estimates, compared with the tensors that autograd keeps and with sums worked out by hand."""
+"""Memory estimates, compared with the tensors that autograd keeps and with known sums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harmonifuse_espnet.model.language_model import LanguageModel
 from harmonifuse_espnet.model.outputs import BothOutput, TextOutput
 from harmonifuse_espnet.train.memory_plan import (
     CUDA_CONTEXT,
-    activations,
+    estimate_activations,
     estimate_memory,
     optimizer_state_bytes,
 )
@@ -67,7 +67,7 @@ def kept_by_llm(decoder: LanguageModel, positions: int) -> int:
 
 @pytest.mark.parametrize("lora", [None, LORA, {**LORA, "target_modules": EVERYWHERE}], ids=["whole", "lora", "lora7"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
-def test_the_language_model_keeps_what_the_formula_states(lora: dict[str, Any] | None, half: bool) -> None:
+def test_activation_bytes_of_the_language_model_match_autograd(lora: dict[str, Any] | None, half: bool) -> None:
     conf = {"vocab_size": VOCAB, "config": LLM, "lora": lora}
     model = build_model(decoder=conf)
     positions = 2 * (6 + -(-model.frontend.num_frames(64000) // 2) + 12)
@@ -78,7 +78,7 @@ def test_the_language_model_keeps_what_the_formula_states(lora: dict[str, Any] |
             for weight in decoder.parameters():
                 weight.data = weight.data if weight.requires_grad else weight.data.bfloat16()
         model.decoder = decoder
-        estimate = activations(model, SHAPE, GPU if half else CPU)["language model"]
+        estimate = estimate_activations(model, SHAPE, GPU if half else CPU)["language model"]
         kept = kept_by_llm(decoder, positions)
         recomputed = plain // 4  # with checkpointing, the backward pass recomputes one of the four layers at a time
         assert 0.8 < (kept + recomputed) / estimate < 1.2
@@ -98,7 +98,7 @@ def kept_by_encoder(encoder: HuggingFaceEncoder, length: int) -> int:
 
 def estimate_of_encoder(encoder: HuggingFaceEncoder, length: int, precision: Precision = CPU) -> int:
     shape = BatchShape(utterances=2, length=length, tokens=12, prompt=6)
-    return activations(build_model(frontend=encoder), shape, precision)["encoder"]
+    return estimate_activations(build_model(frontend=encoder), shape, precision)["encoder"]
 
 
 def check_trained_encoder(kind: Any, config: dict[str, Any], length: int) -> None:
@@ -115,7 +115,7 @@ def check_trained_encoder(kind: Any, config: dict[str, Any], length: int) -> Non
 @pytest.mark.parametrize("norm", ["layer", "group"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("model_type", ["wavlm", "hubert", "wav2vec2"])
-def test_a_trained_self_supervised_encoder_keeps_what_the_formula_states(
+def test_activation_bytes_of_a_trained_self_supervised_encoder_match_autograd(
     model_type: str, dropout: float, norm: str
 ) -> None:
     config = {**SSL, "model_type": model_type, "attention_dropout": dropout, "hidden_dropout": dropout}
@@ -124,11 +124,11 @@ def test_a_trained_self_supervised_encoder_keeps_what_the_formula_states(
 
 
 @pytest.mark.parametrize("length", [16000, 320000])
-def test_a_trained_whisper_encoder_keeps_whole_windows(length: int) -> None:
+def test_activation_bytes_of_a_trained_whisper_encoder_are_those_of_whole_windows(length: int) -> None:
     check_trained_encoder(WhisperEncoder, WHISPER, length)
 
 
-def test_a_frozen_whisper_encoder_returns_the_frames_of_utterances_and_computes_windows() -> None:
+def test_activation_bytes_of_a_frozen_whisper_encoder_are_utterance_frames_and_one_layer_of_windows() -> None:
     encoder = WhisperEncoder(config=WHISPER)
     states = 4 * 2 * 50 * 128
     assert kept_by_encoder(encoder, 16000) == 4 * states
@@ -148,12 +148,12 @@ def two_utterances(task: int) -> SpeechBatch:
 
 
 @pytest.mark.parametrize("ctc", [True, False])
-def test_a_training_step_keeps_what_the_formulas_state(ctc: bool) -> None:
+def test_activation_bytes_of_a_training_step_are_close_to_autograd(ctc: bool) -> None:
     encoder = ConformerEncoder(**{**LOGMEL, "hidden_size": 64, "num_heads": 1})
     model = build_model(frontend=encoder, decoder={"vocab_size": VOCAB, "config": LLM, "lora": LORA}, ctc=ctc).train()
     batch = two_utterances(task=0)
     kept = kept_bytes(model, lambda: model(batch)[0])
-    estimate = sum(activations(model, SHAPE, CPU).values())
+    estimate = sum(estimate_activations(model, SHAPE, CPU).values())
     assert 0.67 < kept / estimate < 1.5
 
 
@@ -164,7 +164,7 @@ def test_a_classifier_keeps_the_fused_states_of_all_positions() -> None:
         decoder = {"vocab_size": VOCAB, "config": LLM, "lora": LORA}
         model = build_model(decoder=decoder, ctc=False, output=output).train()
         kept.append(kept_bytes(model, lambda model=model: model(batch)[0]))
-        estimates.append(activations(model, SHAPE, CPU)["fusion and logits"])
+        estimates.append(estimate_activations(model, SHAPE, CPU)["fusion and logits"])
     assert 0.67 < (kept[1] - kept[0]) / (estimates[1] - estimates[0]) < 1.5
 
 
@@ -180,20 +180,20 @@ def test_num_frames_is_the_number_of_frames_that_the_encoder_returns() -> None:
         assert pretrained.num_frames(16000) == 50  # of 20 ms, to within one frame
 
 
-def test_weights_gradients_and_optimizer_state_by_hand() -> None:
+def test_bytes_of_weights_gradients_and_optimizer_state() -> None:
     model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
     frozen = sum(weight.numel() for weight in model.parameters() if not weight.requires_grad)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     on_cpu = estimate_memory(model, SHAPE, CPU, 8.0, ranks=1)
     assert (on_cpu["weights"], on_cpu["gradients"]) == (4 * (frozen + trained), 4 * trained)
-    assert on_cpu["optimizer"] == 8 * trained and "CUDA context and fragments" not in on_cpu
+    assert on_cpu["optimizer"] == 8 * trained and "CUDA context and fragmentation" not in on_cpu
     on_gpus = estimate_memory(model, SHAPE, Precision(gpu=True, amp=True), 8.0, ranks=2)
     assert (on_gpus["weights"], on_gpus["gradients"]) == (2 * frozen + 4 * trained, 8 * trained)
     assert on_gpus["bfloat16 copies of trained weights"] == 2 * trained
-    assert on_gpus["CUDA context and fragments"] > CUDA_CONTEXT
+    assert on_gpus["CUDA context and fragmentation"] > CUDA_CONTEXT
 
 
-def test_the_precision_of_a_part_is_that_of_its_frozen_weights_or_of_autocast() -> None:
+def test_element_size_follows_frozen_weights_and_autocast() -> None:
     model = build_model(decoder={"vocab_size": VOCAB, "config": QWEN2, "lora": LORA})
     whole = LanguageModel(VOCAB, config=QWEN2)
     for amp, gpu, expected in ((False, False, 4), (True, False, 4), (False, True, 2), (True, True, 2)):
@@ -207,17 +207,17 @@ def test_the_precision_of_a_part_is_that_of_its_frozen_weights_or_of_autocast() 
     assert (GPU.element_size(trained), GPU.element_size(WhisperEncoder(config=WHISPER))) == (4, 2)
 
 
-def test_logits_of_a_large_vocabulary_by_hand() -> None:
+def test_bytes_of_the_logits_of_a_large_vocabulary() -> None:
     model = build_model(decoder={"vocab_size": 5000, "config": QWEN2})
-    parts = activations(model, BatchShape(utterances=3, length=16000, tokens=100, prompt=4), CPU)
+    parts = estimate_activations(model, BatchShape(utterances=3, length=16000, tokens=100, prompt=4), CPU)
     assert parts["fusion and logits"] == 300 * (3 * 3 * 32 * 4 + 5000 * 16)
 
 
-def test_longer_and_more_utterances_need_more() -> None:
+def test_longer_and_more_utterances_need_more_memory() -> None:
     model = build_model()
 
     def total(**changes: int) -> int:
-        return sum(activations(model, BatchShape(**{**vars(SHAPE), **changes}), CPU).values())
+        return sum(estimate_activations(model, BatchShape(**{**vars(SHAPE), **changes}), CPU).values())
 
     assert total(utterances=4) == 2 * total()
     for field in ("length", "tokens", "prompt"):

@@ -59,7 +59,7 @@ def test_a_freezing_pattern_without_a_match_is_refused(model: HarmoniFuseModel, 
         freeze(model, [pattern])
 
 
-def test_groups_have_the_options_of_their_rule_and_other_parameters_those_of_the_optimizer(
+def test_groups_have_the_options_of_their_rule_and_other_parameters_keep_the_optimizer_s(
     model: HarmoniFuseModel,
 ) -> None:
     optimizer = adamw(model)
@@ -74,7 +74,7 @@ def test_groups_have_the_options_of_their_rule_and_other_parameters_those_of_the
     assert len(listed) == len(parameters) and set(listed) == parameters
 
 
-def test_the_first_adam_step_has_the_length_of_the_group_s_learning_rate(model: HarmoniFuseModel) -> None:
+def test_the_first_adam_step_has_the_size_of_the_group_s_learning_rate(model: HarmoniFuseModel) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0e-2, weight_decay=0.0)
     set_parameter_groups(optimizer, dict(model.named_parameters()), [{"match": "^ctc", "lr": 1.0e-4}])
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
@@ -115,7 +115,7 @@ def test_rules_split_the_groups_of_espnet(model: HarmoniFuseModel) -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([{"match": "lora_", "lr": 0.1}], "optim_groups: 'lora_' matches none of the .* that no earlier rule matches"),
+        ([{"match": "lora_", "lr": 0.1}], "optim_groups: 'lora_' matches none of the .* that earlier rules left"),
         ([{"match": "^ctc", "lr": 0.1}, {"match": "ctc", "lr": 0.2}], "optim_groups: 'ctc' matches none of the"),
         (
             [{"match": "^gate"}],
@@ -125,11 +125,11 @@ def test_rules_split_the_groups_of_espnet(model: HarmoniFuseModel) -> None:
         (["^gate"], "must have 'match', a regular expression, and options such as lr"),
         (
             [{"match": "^gate", "rate": 1}],
-            r"optim_groups \^gate: AdamW has no \['rate'\]; it has \['amsgrad', 'betas',",
+            r"optim_groups \^gate: AdamW has no option \['rate'\]; known are \['amsgrad', 'betas',",
         ),
         (
             [{"match": "^gate", "lr": "1e-4"}],
-            r"optim_groups \^gate: lr is the string '1e-4'; write 1.0e-4 for 1e-4",
+            r"optim_groups \^gate: lr is the string '1e-4'; in YAML, write 1.0e-4, not 1e-4",
         ),
         ([{"match": "(", "lr": 1}], r"optim_groups: '\(' is not a regular expression: missing \)"),
     ],

@@ -1,4 +1,4 @@
-"""Options that choose a class: the class, its arguments, and the refusal of others."""
+"""Options that choose a class: the class, its arguments, and errors for other arguments."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_the_option_chooses_the_class_and_its_conf_the_arguments() -> None:
     assert isinstance(connector, StackingConnector) and connector.stack == 3
     for choice, expected in (("prompt", PromptGate), ("task", TaskGate), ("none", Projection)):
         chosen = options(component_gate=choice if choice != "none" else None, component_gate_conf={})
-        assert type(construct(component_gate_choices, chosen, 4, 8, 16, 2, otherwise=Projection)) is expected
+        assert type(construct(component_gate_choices, chosen, 4, 8, 16, 2, none_class=Projection)) is expected
 
 
-def test_a_config_from_before_the_option_gets_its_default() -> None:
+def test_an_option_newer_than_the_config_has_its_default() -> None:
     assert type(construct(fusion_choices, options(), 3, 2, 16)) is PromptWeights
 
 
@@ -46,16 +46,18 @@ def test_the_conf_overrides_defaults_and_is_not_changed() -> None:
 
 def test_unknown_arguments_are_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"connector_conf: StackingConnector has no argument \['x'\]; it has \['stack'\]"
+        InputError, match=r"connector_conf: StackingConnector has no argument \['x'\]; known are \['stack'\]"
     ):
         construct(connector_choices, options(connector_conf={"x": 1}), 4, 8)
-    with pytest.raises(InputError, match=r"TextOutput has no argument \['dropout'\]; it has none to set"):
+    with pytest.raises(InputError, match=r"TextOutput has no argument \['dropout'\]; known are none"):
         construct(label_output_choices, options(label_output_conf={"dropout": 0.1}), [0], 8)
 
 
 @pytest.mark.parametrize("sizes", [(4, 8), (4,)])
 def test_arguments_that_other_options_determine_are_refused(sizes: tuple[int, ...]) -> None:
     fixed = {} if len(sizes) == 2 else {"output_size": 8}
-    message = r"connector_conf: \['output_size'\] of StackingConnector cannot be set here, other options determine it"
+    message = (
+        r"connector_conf: \['output_size'\] of StackingConnector cannot be set here, since other options determine it"
+    )
     with pytest.raises(InputError, match=message):
         construct(connector_choices, options(connector_conf={"output_size": 8}), *sizes, **fixed)

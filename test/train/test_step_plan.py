@@ -1,4 +1,4 @@
-"""Steps by task, the largest batches and the measured ones, on literal batches."""
+"""Step plan: steps by task, the largest batches, and the batches that are timed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harmonifuse_espnet.data.iterator import TaskIterFactory
 from harmonifuse_espnet.data.schedule import TaskBatches
 from harmonifuse_espnet.model.activations import BatchShape
 from harmonifuse_espnet.train.step_plan import (
-    at_slowest_speed,
     largest_batches,
+    lengths_at_slowest_speed,
     read_lengths,
     representative_batches,
     seconds_per_step,
@@ -43,20 +43,20 @@ def test_the_largest_batches_have_the_most_speech_and_the_most_text() -> None:
     assert [shape.utterances for shape in halves] == [1, 2]
 
 
-def test_lengths_are_those_at_the_slowest_speed() -> None:
-    longer = at_slowest_speed(LENGTHS, [1.1, 0.9, 1.0])
+def test_lengths_are_those_after_the_slowest_speed_perturbation() -> None:
+    longer = lengths_at_slowest_speed(LENGTHS, [1.1, 0.9, 1.0])
     assert longer["a"] == (112, 9) and longer["b"] == (100, 2)  # rounded up
     stream = TaskBatches(SORTED, seed=0)
     assert largest_batches(stream, longer, ranks=1, prompt=4) == [BatchShape(2, 112, 9, 4), BatchShape(3, 45, 20, 4)]
-    assert at_slowest_speed(LENGTHS, [1.0]) == LENGTHS
+    assert lengths_at_slowest_speed(LENGTHS, [1.0]) == LENGTHS
 
 
-def test_if_batches_are_redrawn_the_longest_utterances_can_meet() -> None:
+def test_with_a_shuffle_window_the_longest_utterances_can_be_in_one_batch() -> None:
     stream = TaskBatches(SORTED, seed=0, shuffle_window=1.0)
     assert largest_batches(stream, LENGTHS, ranks=1, prompt=4) == [BatchShape(3, 100, 20, 4)]
 
 
-def test_steps_follow_the_pattern() -> None:
+def test_steps_by_task_follow_the_sampling_weights() -> None:
     streams = {"asr": TaskBatches(SORTED, 0), "ser": TaskBatches(SORTED, 1)}
     options: dict[str, Any] = {"streams": streams, "loader": {}}
     assert steps_by_task(TaskIterFactory(pattern={"asr": 2, "ser": 1}, steps=60, **options)) == {"asr": 40, "ser": 20}

@@ -64,7 +64,7 @@ def one_step(recipe: Recipe, model: HarmoniFuseModel, config: dict[str, Any] | N
     return stats
 
 
-def test_the_default_options_build_the_method(recipe: Recipe) -> None:
+def test_the_default_options_build_harmonifuse(recipe: Recipe) -> None:
     model = build(recipe)
     assert type(model.layer_weights) is PerTaskWeights and type(model.gate) is PromptGate
     assert type(model.fusion) is LayerFusion and type(model.fusion.weights) is PromptWeights
@@ -163,7 +163,7 @@ def test_feats_stats_are_loaded_by_the_frontend_and_must_exist(recipe: Recipe, t
     np.savez(path, count=10, sum=np.full(12, 20.0), sum_square=np.full(12, 90.0))
     model = build(recipe, feats_stats=path)
     torch.testing.assert_close(model.frontend.normalize.mean, torch.full((12,), 2.0), check_dtype=False)
-    with pytest.raises(FileNotFoundError, match="absent.npz: no such statistics file; stage 5 makes it"):
+    with pytest.raises(FileNotFoundError, match="absent.npz: no such statistics file; stage 5 creates it"):
         build(recipe, feats_stats=tmp_path / "absent.npz")
 
 
@@ -192,7 +192,7 @@ def test_each_batch_has_one_task_and_tasks_follow_the_pattern(recipe: Recipe) ->
     )
 
 
-def test_balanced_and_mixed_batches_are_options(recipe: Recipe) -> None:
+def test_batches_can_be_balanced_and_mixed_by_options(recipe: Recipe) -> None:
     args = parse(recipe, task_batches="{ser: {balanced: true}}", task_order="mixed", num_iters_per_epoch=4)
     factory = HarmoniFuseTask.build_iter_factory(args, DistributedOption(), "train")
     labels = dict(line.split() for line in (recipe.folder / "train/text").read_text().splitlines() if "_ser_" in line)
@@ -220,7 +220,7 @@ def test_a_new_task_needs_only_a_table_entry_and_a_data_folder(tmp_path: Path) -
     assert {"wer", "cer"} <= set(tasks["asr"]["scores"]["ctc"])
 
 
-def test_a_model_trained_on_dumped_layers_gives_the_same_answers_from_audio(tmp_path: Path) -> None:
+def test_a_model_trained_on_dumped_layers_decodes_audio_with_the_same_results(tmp_path: Path) -> None:
     wavlm = save_encoder(tmp_path / "wavlm")
     recipe = Recipe(tmp_path, encoder=wavlm)
     experiment = recipe.train("exp", {"frontend_conf": {"num_layers": 3, "hidden_size": 16}}, frontend="precomputed")
@@ -240,7 +240,7 @@ def test_a_model_trained_on_dumped_layers_gives_the_same_answers_from_audio(tmp_
         assert trace.mean == pytest.approx(other_trace.mean, abs=2e-4) and not trace.logmel and other_trace.logmel
 
 
-def test_freezing_parameter_groups_and_accumulation_apply_in_training_and_freezing_after_loading(
+def test_freezing_and_parameter_groups_apply_in_training_and_freezing_also_after_loading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = {

@@ -1,7 +1,7 @@
 """Time to prepare IEMOCAP and LibriSpeech at full size, compared with straightforward shell scripts.
 
 The corpora are synthetic (make_synthetic_data.py): 10,039 turns, and 281,241 training utterances as empty files. Both
-implementations read the same files, ours first; their wav.scp, text and utt2spk must be identical.
+implementations read the same files, this package first; they must write identical wav.scp, text and utt2spk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KINDS = {"iemocap": "IEMOCAP_full_release", "librispeech": "LibriSpeech"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``run``."""
     parser.add_argument(
-        "--work_dir", help="folder of the synthetic corpora; existing ones are used (default: a temporary folder)"
+        "--work_dir", help="folder of the synthetic corpora, which are created if missing (default: a temporary folder)"
     )
     parser.add_argument("--subsets", nargs="+", metavar="NAME=COUNT", help="subsets of LibriSpeech and their sizes")
 
@@ -66,7 +66,7 @@ def _prepare(corpus: str, *words: str | Path) -> float:
 
 
 def _seconds(*command: str | Path) -> float:
-    """Run a command, and return the seconds (wall clock) that it takes.
+    """Run a command, and return its wall-clock time in seconds.
 
     Raises:
         OSError: if it fails.

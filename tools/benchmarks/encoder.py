@@ -1,9 +1,10 @@
 """Time and memory of a frozen speech encoder and the weighted sum of its layers, compared with Hugging Face's forward.
 
-Hugging Face's implementation is the model's forward with output_hidden_states=True and the weighted sum of the hidden
-states that it returns, with the same weights. Times are medians of interleaved runs. Memory is the peak increase of the
-resident memory of a fresh process on the CPU, and of the memory allocated by CUDA on a GPU. Ratios are Hugging Face's
-value divided by ours: above 1, ours is better. Batches marked r are ragged: their lengths decrease evenly to a third.
+The comparison is the forward of Hugging Face's model with output_hidden_states=True, followed by the weighted sum of
+the hidden states that it returns, with the same weights. Times are medians of interleaved runs. Memory is the peak
+increase of the resident memory of a fresh process on the CPU, and of the memory allocated by CUDA on a GPU. Ratios are
+Hugging Face's value divided by ours: above 1, ours is better. Batches marked r are ragged: their lengths decrease
+evenly to a third.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def ours(encoder: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weight
 
 
 def library(encoder: SelfSupervisedEncoder, speech: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
-    """Return the same by Hugging Face's forward."""
+    """Return the same weighted sum, computed from the states of Hugging Face's forward."""
     inputs = encoder.preprocess(speech, lengths).to(encoder.dtype)
     mask = length_mask(lengths, speech.size(1)).long()
     states = encoder.encoder(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
@@ -96,15 +97,21 @@ SIDES: tuple[Callable[..., Tensor], ...] = (ours, library)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``bench.py encoder``."""
-    parser.add_argument("--lengths", type=float, nargs="+", default=[5, 15, 30], metavar="SECONDS")
     parser.add_argument(
-        "--batches", type=int, nargs="+", default=[1, 8], help="batch sizes; above 1 also with ragged lengths"
+        "--lengths", type=float, nargs="+", default=[5, 15, 30], metavar="SECONDS", help="lengths of the speech"
+    )
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="+",
+        default=[1, 8],
+        help="batch sizes; those above 1 are run with equal and with ragged lengths",
     )
     parser.add_argument("--model", default="wavlm-large", help=f"{', '.join(MODELS)} (random weights), or a folder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--repeats", type=int, default=5, help="maximum number of runs of a case")
     parser.add_argument(
-        "--budget", type=float, default=60.0, help="seconds after which no further run of a case starts"
+        "--budget", type=float, default=60.0, help="time limit of a case in seconds: no run starts after it"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="number of CPU threads")
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # iemocap.sh <IEMOCAP_full_release> <out> <test session>: prepare four classes as data folders train and test, in the
-# style of Kaldi's recipes, by a loop over dialogs.
+# style of Kaldi's recipes, with a loop over dialogs.
 set -euo pipefail
 export LC_ALL=C
 source=$1 out=$2 fold=$3

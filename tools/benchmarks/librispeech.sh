@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# librispeech.sh <LibriSpeech/subset> <out>: prepare a subset as a data folder, in the style of Kaldi's recipes, by a
+# librispeech.sh <LibriSpeech/subset> <out>: prepare a subset as a data folder, in the style of Kaldi's recipes, with a
 # loop over chapters.
 set -euo pipefail
 export LC_ALL=C

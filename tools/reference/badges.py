@@ -35,7 +35,9 @@ def badges() -> dict[str, str]:
 def _find(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     if found is None:
-        raise ValueError(f"setup.py: nothing matches {pattern}, which a badge shows; correct tools/reference/badges.py")
+        raise ValueError(
+            f"setup.py: no match for {pattern}, which a badge needs; correct the pattern in tools/reference/badges.py"
+        )
     return found[1]
 
 

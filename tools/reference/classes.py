@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from harmonifuse_espnet.model.fusion import LAST_BIAS
 from reference.markdown import code, inline, table
 
-# What the task passes by itself (harmonifuse_espnet/train/build.py); all other arguments can be in the option's _conf.
+# Arguments that harmonifuse_espnet/train/build.py sets; all other arguments can be in the _conf of the option.
 GIVEN: dict[str, set[str]] = {
     "frontend": {"feats_stats"},
     "layer_weights": {"num_layers", "num_tasks", "summary_size"},
@@ -23,7 +23,7 @@ GIVEN: dict[str, set[str]] = {
     "ctc": {"input_size", "vocab_size"},
     "preprocessor": {"train", "tasks", "tokenizer", "ctc_tokenizer", "data_dir"},
 }
-OTHER_DEFAULTS = {("fusion", "last_bias"): LAST_BIAS}  # that build.py has in place of a constructor's
+OTHER_DEFAULTS = {("fusion", "last_bias"): LAST_BIAS}  # defaults that build.py uses instead of those of the constructor
 CLASSES = {  # option without a choice of classes -> the class that takes its _conf
     "model": "harmonifuse_espnet.model.harmonifuse.HarmoniFuseModel",
     "ctc": "harmonifuse_espnet.model.ctc.CTCHead",
@@ -42,8 +42,8 @@ def choices_section(name: str) -> str:
         if chosen is not None
     ]
     if choices.optional:
-        rows.append(["`none`", "", "No such part."])
-    parts = [table([f"`{name}`", "class", ""], rows)]
+        rows.append(["`none`", "", "Without this component."])
+    parts = [table([f"`{name}`", "class", "description"], rows)]
     tables: dict[str, list[str]] = {}
     for key, chosen in choices.classes.items():
         tables.setdefault(_arguments(chosen, name) if chosen else "", []).append(f"`{key}`")
@@ -63,7 +63,7 @@ def load(path: str) -> type:
 
 
 def argument_docs(chosen: type) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each argument; the class itself goes first.
+    """Return the text for each argument in the docstrings of a class and its bases; the class itself has precedence.
 
     Where a docstring says ``As in :class:`X```, the text is that of X.
     """
@@ -84,7 +84,7 @@ def _arguments(chosen: type, option: str) -> str:
             continue
         default = "required" if required else code(OTHER_DEFAULTS.get((option, parameter.name), parameter.default))
         rows.append([f"`{parameter.name}`", default, inline(docs.get(parameter.name, ""))])
-    return table([f"`{option}_conf`", "default", ""], rows) if rows else ""
+    return table([f"`{option}_conf`", "default", "description"], rows) if rows else ""
 
 
 def _summary(chosen: type) -> str:

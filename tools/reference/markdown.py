@@ -10,7 +10,7 @@ BEGIN, END = "<!-- generated: ", "<!-- end of generated text -->"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, a line for each row.
+    """Return a table with one line for each row.
 
     Example:
         >>> print(table(["name", ""], [["`a`", "x | y"]]))
@@ -48,7 +48,7 @@ def code(value: object) -> str:
 
 
 def fill_sections(text: str, generate: Callable[[str], str]) -> str:
-    """Replace what is between each pair of markers by what ``generate`` returns for the name in the first one.
+    """Replace the text between each pair of markers by ``generate(name)``, with the name in the first marker.
 
     Raises:
         ValueError: if a marker has no partner.

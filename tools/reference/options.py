@@ -15,7 +15,7 @@ from reference.markdown import code, inline, table
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / "harmonifuse_espnet" / "bin"
 SLM = ROOT / "egs2" / "TEMPLATE" / "slm1"
-ORDER = [  # of the pipeline; what is not listed comes last
+ORDER = [  # of the pipeline; commands that are not listed come last
     *("prepare_data", "download", "format_audio", "extract_features", "train_tokenizer", "collect_stats", "align"),
     *("plan", "train", "decode", "score", "write_results", "compare", "pack", "upload"),
 ]
@@ -34,7 +34,9 @@ def run_section() -> str:
             groups.setdefault(heading, []).append(row)
         elif line and not line.startswith(" "):
             heading = line
-    return "\n\n".join(f"### {name}\n\n{table(['option', 'default', ''], rows)}" for name, rows in groups.items())
+    return "\n\n".join(
+        f"### {name}\n\n{table(['option', 'default', 'description'], rows)}" for name, rows in groups.items()
+    )
 
 
 def training_section() -> str:
@@ -49,7 +51,7 @@ def training_section() -> str:
         for action in actions
         if action.dest not in chosen and action.help != argparse.SUPPRESS
     ]
-    return table(["option", "default", ""], rows)
+    return table(["option", "default", "description"], rows)
 
 
 def decoding_section() -> str:
@@ -62,7 +64,7 @@ def decoding_section() -> str:
         for action in get_parser()._actions
         if action.dest not in set_by_run
     ]
-    return table(["option", "default", ""], rows)
+    return table(["option", "default", "description"], rows)
 
 
 def commands_section() -> str:
@@ -75,10 +77,10 @@ def commands_section() -> str:
 def _command(name: str) -> str:
     module = importlib.import_module(f"harmonifuse_espnet.bin.{name}")
     parts = [f"### {name}"]
-    if name in ("train", "plan"):  # ESPnet's options are some 200
+    if name in ("train", "plan"):  # ESPnet has about 200 options
         extra = _group(module.get_parser(), "Plan") if name == "plan" else []
         parts.append(_paragraphs(module.__doc__ or ""))
-        parts.append("Takes ESPnet's options (`--help`) and those of [Training options](training.md).")
+        parts.append("The options are ESPnet's, which `--help` lists, and those of [Training options](training.md).")
         return "\n\n".join([*parts, *([_option_table(extra)] if extra else [])])
     parser = module.get_parser()
     parts.append(_paragraphs(parser.description or ""))
@@ -103,7 +105,7 @@ def _option_table(actions: Iterable[argparse.Action]) -> str:
             continue
         name = f"`{action.option_strings[-1]}`" if action.option_strings else f"`{action.dest}`"
         rows.append([name, "required" if action.required else _default(action), _help(action)])
-    return table(["option", "default", ""], rows)
+    return table(["option", "default", "description"], rows)
 
 
 def _group(parser: argparse.ArgumentParser, title: str) -> list[argparse.Action]:
@@ -120,10 +122,11 @@ def _default(action: argparse.Action) -> str:
 def _help(action: argparse.Action) -> str:
     text = (action.help or "") % {**vars(action), "prog": "", "default": action.default}
     shown = "|".join(re.escape(form) for form in _forms(action.default))
-    text = re.sub(rf"\s*[\[(](?:default: )?(?:{shown})[\])]", "", text)  # it has a column of its own
+    text = re.sub(rf"\s*[\[(](?:default: )?(?:{shown})[\])]", "", text)  # the default has a column of its own
     choices = [str(choice) for choice in action.choices or ()]
     if not all(re.search(rf"\b{re.escape(choice)}\b", text) for choice in choices):
-        text = f"{text}; one of {', '.join(choices)}"
+        several = action.nargs in ("+", "*")
+        text = f"{text}; {'one or more' if several else 'one'} of {', '.join(choices)}"
     return inline(text)
 
 

@@ -1,1 +1,1 @@
-"""Synthetic corpora and randomly initialised models in the formats of licensed or large ones, created in seconds."""
+"""Small synthetic corpora and randomly initialised models, in the formats of licensed corpora and large models."""

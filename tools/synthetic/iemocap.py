@@ -1,4 +1,4 @@
-"""A synthetic corpus in IEMOCAP's format: its 151 dialogs by name, 10,039 turns, the published number of each label."""
+"""A synthetic corpus in IEMOCAP's format: its 151 dialogs and 10,039 turns, with the published number of each label."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_iemocap(out_dir: Path, seconds: tuple[float, float], seed: int, turns: 
 
 
 def dialog_names(session: int) -> list[str]:
-    """Return the names of a session's dialogs (1..5), irregular ones included; F or M is the actor with the markers."""
+    """Return the dialog names of a session (1..5), with irregular ones; F or M is the actor with the markers."""
     names = []
     for sex in "FM":
         improvisations: tuple[str, ...] = tuple(f"{number:02d}" for number in range(1, 8 if session == 1 else 9))
@@ -60,7 +60,7 @@ def dialog_names(session: int) -> list[str]:
 
 
 def session_labels(session: int) -> list[str]:
-    """Return the label of each turn of a session; counts not published by session are spread evenly over the five."""
+    """Return the label of each turn of a session; counts that are not published by session are spread evenly."""
     return [label for label in COUNTS for _ in range(_turns(label, session))]
 
 

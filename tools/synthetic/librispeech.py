@@ -15,8 +15,8 @@ from synthetic.sounds import WORDS, draw_words, sound
 FOLDER = "LibriSpeech"
 DEFAULT_SUBSETS = {"train-clean-100": 200, "dev-clean": 40, "test-clean": 40}
 FULL_TRAINING = {name: count for name, count in COUNTS.items() if name.startswith("train")}
-UTTERANCES, CHAPTERS = 48, 3  # utterances in a chapter, chapters of a reader: about those of the release
-SENTENCE = 33  # words in a sentence, likewise
+UTTERANCES, CHAPTERS = 48, 3  # utterances per chapter, chapters per reader: about as in the release
+SENTENCE = 33  # words per sentence, also about as in the release
 MOST_WORDS = 4
 
 
@@ -26,8 +26,8 @@ def make_librispeech(out_dir: Path, subsets: Mapping[str, int], seconds: tuple[f
     Args:
         out_dir: The folder to create it in.
         subsets: Subset -> number of utterances.
-        seconds: The length of the shortest and of the longest utterance; None: empty files, and sentences of the
-            release's length.
+        seconds: The length of the shortest and of the longest utterance; None: empty files, and sentences
+            as long as those of the release.
         seed: Random seed of words, lengths and noise.
     """
     readers: list[SpeakerInfo] = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 FOLDER = "models"
-WAVLM: dict[str, Any] = {  # like the large models: layer normalisation, 320 samples a frame
+WAVLM: dict[str, Any] = {  # like the large models: layer normalisation, 320 samples per frame
     "model_type": "wavlm",
     "hidden_size": 64,
     "num_hidden_layers": 4,
@@ -62,7 +62,7 @@ def save_llm(
 ) -> str:
     """Write a randomly initialised language model with a byte-level tokenizer, and return its folder.
 
-    Ids: 0 is ``eos``, 1 to 256 are the bytes; the ``others``, special tokens too, follow.
+    Token ids: 0 is ``eos``, 1 to 256 are the bytes, and from 257 on the ``others``, which are special tokens, too.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast

@@ -5,11 +5,11 @@
 AN4="${AN4:-downloads/an4}"
 AN4_URL="${AN4_URL:-http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz}"
 
-# CREMA-D (database ODbL 1.0, contents DbCL 1.0): the folder with AudioWAV/. The same option downloads it, by git-lfs.
+# CREMA-D (database ODbL 1.0, contents DbCL 1.0): the folder with AudioWAV/. The same option downloads it, with git-lfs.
 CREMA_D="${CREMA_D:-downloads/crema_d}"
 CREMA_D_URL="${CREMA_D_URL:-https://github.com/CheyneyComputerScience/CREMA-D.git}"
 
-# LibriSpeech (CC BY 4.0): the folder LibriSpeech, with train-clean-100 and so on: https://www.openslr.org/12
+# LibriSpeech (CC BY 4.0, https://www.openslr.org/12): the folder LibriSpeech, with train-clean-100 and other subsets
 LIBRISPEECH="${LIBRISPEECH:-downloads/LibriSpeech}"
 
 # IEMOCAP (under a licence: https://sail.usc.edu/iemocap): the folder IEMOCAP_full_release

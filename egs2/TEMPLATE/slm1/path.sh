@@ -6,7 +6,7 @@ MAIN_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 export MAIN_ROOT
 export PYTHON="${PYTHON:-${HARMONIFUSE_VENV:-$MAIN_ROOT/tools/venv}/bin/python}"
 if ! command -v "$PYTHON" >/dev/null; then
-    echo "error: no Python at '$PYTHON'; create it (make -C tools venv), or name another (--python or PYTHON=...)" >&2
+    echo "error: no Python at '$PYTHON'; create the environment (make -C tools venv), or use another (--python)" >&2
     exit 1
 fi
 export PYTHONPATH="$MAIN_ROOT${PYTHONPATH:+:$PYTHONPATH}"

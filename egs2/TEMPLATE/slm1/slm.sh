@@ -2,12 +2,13 @@
 # Train, decode and score one speech language model for several tasks. Usage: ./run.sh [--option value]...
 #
 # Stages: 1 data, 2 audio format, 3 features, 4 tokenizer, 5 statistics (and pre-training), 6 train, 7 decode,
-#         8 score and RESULTS.md, 9 pack, 10 upload. An interrupted stage resumes when it is called again.
-# Examples: ./run.sh                                           everything but the upload
+#         8 score and RESULTS.md, 9 pack, 10 upload. An interrupted stage resumes when it is run again.
+# Examples: ./run.sh                                           all stages except the upload
 #           ./run.sh --stage 6 --train_args "--max_epoch 3"    train, decode, score, pack
 #           ./run.sh --stage 7 --stop_stage 8                  decode and score
 #
-# Options for another command, such as --train_args, are split at spaces, but not inside quotes and brackets:
+# The value of an option that holds options of another command, such as --train_args, is split at spaces that are not
+# inside quotes or brackets:
 #           ./run.sh --train_args "--task_pattern {asr: 2, ser: 1}"
 #
 # Options, with this recipe's values in brackets:
@@ -19,55 +20,55 @@ set -euo pipefail
 # Options
 # -- Stages, processes and folders
 stage=1                # first stage to run
-stop_stage=9           # last stage to run; 10 uploads
-nj=4                   # parallel processes of stage 2
-ngpu=0                 # number of GPUs; 0 runs on the CPU
-nproc=1                # training processes on the CPU (--ngpu 0), one thread each
-python=                # Python interpreter of the stages; empty: $PYTHON, or the environment in tools/
-datadir=data           # folder for data folders and tokenizers
-dumpdir=dump           # folder for formatted audio and features
-expdir=exp             # folder for experiments
-folds_expdir=          # cross-validation: --expdir of all folds, such as 'exp/fold*'; RESULTS.md has their mean
+stop_stage=9           # last stage to run; stage 10 uploads the model
+nj=4                   # number of parallel processes in stage 2
+ngpu=0                 # number of GPUs; 0: run on the CPU
+nproc=1                # number of training processes on the CPU (with --ngpu 0), with one thread each
+python=                # Python interpreter of the stages; if empty: $PYTHON, else the environment tools/venv
+datadir=data           # parent folder of the data folders and tokenizers
+dumpdir=dump           # parent folder of the formatted audio and features
+expdir=exp             # parent folder of the experiments
+folds_expdir=          # cross-validation: pattern of all folds' --expdir, such as 'exp/fold*'; RESULTS.md has the mean
 # -- Data
-tasks=conf/tasks.yaml  # table of tasks
+tasks=conf/tasks.yaml  # table of tasks (prompts and targets), a YAML file
 train_sets=            # training sets: folders in --datadir, separated by spaces
 valid_sets=            # validation sets
 test_sets=             # test sets
 local_data_opts=       # options for local/data.sh
-audio_format=flac      # flac, wav, kaldi_ark, or original: audio at the rate --fs is used in place
+audio_format=flac      # flac, wav, kaldi_ark, or original (use files with the sampling rate --fs in place)
 fs=16000               # sampling rate of the formatted audio, in hertz
-min_duration=0.1       # shortest training and validation utterance, in seconds
-max_duration=30        # longest training and validation utterance, in seconds
+min_duration=0.1       # minimum duration of training and validation utterances, in seconds
+max_duration=30        # maximum duration of training and validation utterances, in seconds
 skip_bad=false         # true: skip unreadable audio and report it; false: stop with an error
 # -- Features
-feats_type=raw         # raw, fbank or ssl
-feats_config=          # configuration of the features, for fbank and ssl
+feats_type=raw         # raw (waveform), fbank (log-mel) or ssl (hidden states of a frozen encoder)
+feats_config=          # feature configuration, a YAML file, for fbank and ssl
 feats_normalize=global_mvn # normalisation of log-mel features: global_mvn, or none (for pre-trained encoders)
 # -- Tokenizer
-tokenizer_type=unigram # unigram, bpe, char, or llm (the language model's own)
+tokenizer_type=unigram # unigram, bpe, char, or llm (the tokenizer of the pre-trained language model)
 vocab_size=100         # vocabulary size for unigram and bpe
-ctc_tokenizer_type=    # tokenizer of the CTC head: unigram, bpe or char; empty: that of the language model
+ctc_tokenizer_type=    # tokenizer of the CTC head: unigram, bpe or char; if empty: that of the language model
 ctc_vocab_size=100     # vocabulary size of the CTC head for unigram and bpe
-llm=                   # language model, a Hugging Face name or a folder; overrides --train_config
-encoder=               # speech encoder, a Hugging Face name or a folder; overrides --train_config
+llm=                   # pre-trained language model (Hugging Face name or folder); overrides --train_config
+encoder=               # pre-trained speech encoder (Hugging Face name or folder); overrides --train_config
 # -- Training
 train_config=conf/train.yaml # configuration of the model and its training
-pretrain_config=       # configuration of a pre-training in stage 5; stage 6 starts from its speech encoder
-align=false            # true: stage 5 finds word boundaries by forced alignment, for recombine (preprocessor_conf)
-train_args=            # options for training, such as "--max_epoch 3"
+pretrain_config=       # configuration of a pre-training run in stage 5; stage 6 initialises the speech encoder from it
+align=false            # true: forced alignment in stage 5, which augmentation by word recombination needs
+train_args=            # more options for training, such as "--max_epoch 3"
 plan=false             # true: stage 6 only prints parameters, steps and estimated memory
-plan_args=             # options for the plan, such as "--device_memory 80GB --steps_measured 5", to estimate hours
-tag=                   # folder of the experiment in --expdir; empty: named by configuration, features and tokenizer
+plan_args=             # more options for the plan: "--device_memory 80GB"; "--steps_measured 5" to estimate the time
+tag=                   # experiment folder in --expdir; if empty: named after configuration, features and tokenizer
 # -- Decoding and scores
-inference_config=conf/decode.yaml        # configuration of decoding
-inference_model=valid.acc.ave.pth        # model file in the experiment to decode with
-inference_tag=         # results are in decode_<tag>; empty: named by configuration and model file
-decode_args=           # options for decoding, such as "--batch_size 4"
-results=RESULTS.md     # results file of stage 8; figures are in images/ beside it
+inference_config=conf/decode.yaml        # configuration of the decoding, a YAML file
+inference_model=valid.acc.ave.pth        # checkpoint in the folder of the experiment to decode with
+inference_tag=         # name of the decode folder, decode_<tag>; if empty: named after configuration and checkpoint
+decode_args=           # more options for decoding, such as "--batch_size 4"
+results=RESULTS.md     # results file of stage 8; figures are written to images/ in the same folder
 # -- Upload
 upload_repo=           # Hugging Face repository, user/name
 upload_private=false   # true: make the repository private
-upload_args=           # options for the upload, such as "--license cc-by-4.0 --dataset name"
+upload_args=           # more options for the upload, such as "--license cc-by-4.0 --dataset name"
 dry_run=false          # true: list the files without uploading them
 # End of options
 
@@ -86,7 +87,7 @@ run() {
     "${prefix[@]}" "$@"
 }
 
-# module <array of cmd.sh> <command of harmonifuse_espnet.bin> <options>...
+# module <array of cmd.sh> <command of harmonifuse_espnet.bin> <options>...: print a command and run it
 module() { run "$1" "$PYTHON" -m "harmonifuse_espnet.bin.$2" "${@:3}"; }
 
 # need <stage> <stage that creates them> <files>...: check outputs of an earlier stage
@@ -117,12 +118,12 @@ check_options() {
     done
     ((stop_stage <= ${#titles[@]})) || stop_stage=${#titles[@]} # ESPnet users write 100 for "all"
     ((stage >= 1 && stage <= stop_stage)) ||
-        die "--stage $stage --stop_stage $stop_stage: no such stages; they are 1 to ${#titles[@]}"
+        die "--stage $stage --stop_stage $stop_stage selects no stage; the stages are 1 to ${#titles[@]}"
     ((nj >= 1 && nproc >= 1)) || die "--nj and --nproc must be 1 or more"
     one_of audio_format flac wav kaldi_ark original
     one_of feats_type raw fbank ssl
     one_of feats_normalize global_mvn none
-    [[ $feats_type != ssl ]] || feats_normalize=none # hidden layers of an encoder, not log-mel features
+    [[ $feats_type != ssl ]] || feats_normalize=none # ssl features are hidden states, not log-mel frames
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
     for name in skip_bad align plan upload_private dry_run; do one_of "$name" true false; done
@@ -137,7 +138,7 @@ check_options() {
     done
 }
 
-# vocabulary <type> <size>: name of a trained tokenizer; the size is not chosen for characters
+# vocabulary <type> <size>: print the name of a trained tokenizer, without the size for characters
 vocabulary() { if [[ $1 == char ]]; then echo char; else echo "$1_$2"; fi; }
 
 set_names() {
@@ -185,7 +186,7 @@ stage_1() {
     done
 }
 
-# format <dump set> <shortest> <longest> <sets>...
+# format <dump set> <minimum duration> <maximum duration> <sets>...: run stage 2 for one dump set
 format() {
     local sets=("${@:4}")
     sets=("${sets[@]/#/$datadir/}")
@@ -204,7 +205,7 @@ stage_2() {
 stage_3() {
     local name options=()
     if [[ $feats_type == raw ]]; then
-        log "Skipped: --feats_type raw trains on audio"
+        log "Skipped: with --feats_type raw, training reads the audio itself"
         return
     fi
     if [[ $feats_config ]]; then
@@ -245,7 +246,7 @@ stage_5() {
         --train_config "${pretrained%/*}/config.yaml" --model_file "$pretrained" --ngpu "$((ngpu > 0))"
 }
 
-# train <stage> <configuration> <folder> <options>...
+# train <stage> <configuration> <folder> <options>...: train, or print the plan
 train() {
     local name stage=$1 config=$2 folder=$3 launch=("$PYTHON" -m harmonifuse_espnet.bin.train)
     local options=(--config "$config" --tasks "$tasks" --tokenizer "$token_dir" --output_dir "$folder" --ngpu "$ngpu")

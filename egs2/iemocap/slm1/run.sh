@@ -2,10 +2,10 @@
 # Emotion recognition on IEMOCAP with a frozen WavLM-Large and a pre-trained language model with LoRA.
 #
 # Examples: ./run.sh --ngpu 1 --fold 3                     one fold
-#           ./run.sh --ngpu 1 --folds all                  all folds, and their mean in RESULTS.md
+#           ./run.sh --ngpu 1 --folds all                  all folds; RESULTS.md has their mean
 #           ./run.sh --ngpu 1 --train_tasks "ser asr"      speech recognition on IEMOCAP as well
 #
-# Options of this recipe, with their values in brackets; those of all recipes follow:
+# Options of this recipe, with their values in brackets; the options that all recipes have are listed after them:
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
@@ -13,8 +13,8 @@ set -euo pipefail
 # Options
 protocol=superb   # split of IEMOCAP: superb, emobox, loso10 or espnet
 fold=1            # test fold
-folds=            # several folds, such as "1 2", or all; they run one after another; overrides --fold
-labels=4          # emotion classes: 4 (excitement counts as happiness), 4_no_exc, 9, or a list: neu,sad,hap=joy,exc=joy
+folds=            # folds to run one after another, such as "1 2", or all; overrides --fold
+labels=4          # emotion classes: 4 (exc merged into hap), 4_no_exc, 9, or a list such as neu,sad,hap=joy,exc=joy
 train_tasks=ser   # ser, asr (IEMOCAP's transcripts), or both: "ser asr"
 local_data_opts=  # more options for local/data.sh
 # End of options

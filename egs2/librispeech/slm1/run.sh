@@ -4,7 +4,7 @@
 # Examples: ./run.sh --ngpu 1                          100 hours
 #           ./run.sh --ngpu 4 --train_set train_960    960 hours
 #
-# Options of this recipe, with their values in brackets; those of all recipes follow:
+# Options of this recipe, with their values in brackets; the options that all recipes have are listed after them:
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail

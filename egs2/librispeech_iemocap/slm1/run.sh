@@ -4,9 +4,9 @@
 #
 # Examples: ./run.sh --ngpu 1                          100 hours of LibriSpeech, fold 1 of IEMOCAP
 #           ./run.sh --ngpu 4 --train_set train_960    960 hours
-#           ./run.sh --ngpu 1 --folds all              all folds, and their mean in RESULTS.md
+#           ./run.sh --ngpu 1 --folds all              all folds; RESULTS.md has their mean
 #
-# Options of this recipe, with their values in brackets; those of all recipes follow:
+# Options of this recipe, with their values in brackets; the options that all recipes have are listed after them:
 
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
@@ -15,7 +15,7 @@ set -euo pipefail
 train_set=train_clean_100 # train_clean_100, train_clean_460 or train_960
 protocol=superb           # split of IEMOCAP: superb, emobox, loso10 or espnet
 fold=1                    # test fold of IEMOCAP
-folds=                    # several folds, such as "1 2", or all; they run one after another; overrides --fold
+folds=                    # folds to run one after another, such as "1 2", or all; overrides --fold
 local_data_opts=          # more options for local/data.sh, such as "--download true"
 # End of options
 

@@ -22,7 +22,7 @@ PANELS = (
     ("loss_ctc", "CTC loss", "nats per target token (log scale)"),
     ("acc", "token accuracy", "share of the target tokens"),
 )
-CLOSE_TICKS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # in each decade, where an axis spans less than one
+TICKS_WITHIN_DECADE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)  # ticks of an axis that spans less than a decade
 SPLITS = (("train", "--"), ("valid", "-"))
 
 Curve = Mapping[int, float]  # training step -> value
@@ -32,7 +32,7 @@ Curves = Mapping[str, Mapping[str, Curve]]  # train, valid -> statistic -> curve
 def draw_training_curves(curves: Curves, title: str, path: Path) -> None:
     """Draw loss, CTC loss and token accuracy over training steps.
 
-    A task has one colour; training is dashed, validation solid.
+    Each task has a colour; training is dashed, validation is solid.
 
     Raises:
         InputError: if the curves have no statistic of a task, such as ``acc_<task>``.
@@ -48,7 +48,7 @@ def draw_training_curves(curves: Curves, title: str, path: Path) -> None:
         for (color, task), (split, style) in product(enumerate(tasks), SPLITS):
             curve = curves[split].get(f"{name}_{task}", {})
             _plot(axes, curve, linestyle=style, color=f"C{color}", label=f"{task} {split}")
-        _finish(axes, name, heading, label)
+        _format_axes(axes, name, heading, label)
         axes.legend(fontsize="small")
     write_png(figure, path)
 
@@ -56,13 +56,11 @@ def draw_training_curves(curves: Curves, title: str, path: Path) -> None:
 def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str, title: str, path: Path) -> None:
     """Draw validation curves of several variants, a row of panels for each task.
 
-    A variant has one line style, which all of its seeds share.
+    All seeds of a variant share a line style.
 
     Args:
         curves: Variant -> curves of each of its seeds.
-        reference: Variant that the others are compared with, in black on top; may be missing.
-        title: Title of the figure.
-        path: PNG file to write.
+        reference: Variant that the others are compared with, drawn in black on top; need not be in ``curves``.
 
     Raises:
         InputError: if no variant has a statistic of a task.
@@ -83,7 +81,7 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str,
             for run in seeds:
                 _plot(axes, run["valid"].get(tag, {}), **styles[variant])
         if axes.lines:
-            _finish(axes, name, f"{task}: {heading}", label)
+            _format_axes(axes, name, f"{task}: {heading}", label)
         else:
             axes.set_axis_off()
     figure.legend([Line2D([], [], **style) for style in styles.values()], list(styles), loc="outside right upper")
@@ -91,7 +89,7 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curves]], reference: str,
 
 
 def _line_styles(variants: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:
-    """Return a style for each variant: 20 colours, solid, dashed or dotted; the reference is black, thick, on top."""
+    """Return a line style for each variant: 20 colours, solid, dashed or dotted; the reference is black and on top."""
     strong_first = sorted(range(20), key=lambda number: number % 2)  # tab20 alternates strong and pale colours
     colors = [colormaps["tab20"](number) for number in strong_first]
     free = product(("-", "--", ":"), colors)
@@ -110,18 +108,18 @@ def _tasks(curves: Curves) -> list[str]:
 
 
 def _plot(axes: Axes, curve: Curve, **style: Any) -> None:
-    """Plot a curve; one of fewer than three points has markers too, since its line may be invisible."""
+    """Plot a curve; a curve of fewer than three points also has markers, since its line may be invisible."""
     if curve:
         steps, values = zip(*sorted(curve.items()), strict=True)
         axes.plot(steps, values, marker="o" if len(curve) < 3 else None, **style)
 
 
-def _finish(axes: Axes, name: str, heading: str, label: str) -> None:
+def _format_axes(axes: Axes, name: str, heading: str, label: str) -> None:
     axes.set(title=heading, xlabel="training step", ylabel=label)
     axes.grid(alpha=0.3)
     if name.startswith("loss"):
         axes.set_yscale("log")
         lowest, highest = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest > 8 * lowest else CLOSE_TICKS))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest > 8 * lowest else TICKS_WITHIN_DECADE))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())

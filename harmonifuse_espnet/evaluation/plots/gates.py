@@ -14,13 +14,13 @@ from harmonifuse_espnet.data.audio import SAMPLE_RATE
 from harmonifuse_espnet.evaluation.plots.png import write_png
 from harmonifuse_espnet.inference.gate_trace import LOGMEL_SHIFT, GateTrace
 
-HERTZ = (500, 1000, 2000, 4000)
-QUIETEST = -60  # decibels below the loudest; the lower end of the colour scale
-LINE = 100  # characters of a caption
+FREQUENCY_TICKS = (500, 1000, 2000, 4000)  # hertz
+MIN_LEVEL = -60  # decibels relative to the maximum; the lower end of the colour scale
+CAPTION_WIDTH = 100  # characters
 
 
 def draw_gates(traces: Sequence[GateTrace], title: str, path: Path) -> None:
-    """Draw the log-mel spectrogram of each utterance, if it was recorded, and below it the gate over time."""
+    """Draw the gate of each utterance over time, below its log-mel spectrogram if there is one."""
     heights = [4.2 if trace.logmel else 2.7 for trace in traces]
     figure = Figure(figsize=(8.6, 0.5 + sum(heights)), layout="constrained")
     figure.suptitle(title, fontsize="medium")
@@ -37,7 +37,7 @@ def draw_gates(traces: Sequence[GateTrace], title: str, path: Path) -> None:
 
 def _caption(trace: GateTrace) -> str:
     lines = [f"{trace.task}, utterance {trace.utterance}", f"prompt: {trace.prompt}", f"hypothesis: {trace.answer}"]
-    return "\n".join(textwrap.shorten(line, LINE, placeholder=" …") for line in lines)
+    return "\n".join(textwrap.shorten(line, CAPTION_WIDTH, placeholder=" …") for line in lines)
 
 
 def _draw_spectrogram(figure: SubFigure, axes: Axes, trace: GateTrace) -> None:
@@ -47,10 +47,11 @@ def _draw_spectrogram(figure: SubFigure, axes: Axes, trace: GateTrace) -> None:
     half = LOGMEL_SHIFT / 2  # frames are centred at multiples of their shift
     extent = (-half, len(frames) * LOGMEL_SHIFT - half, -0.5, bins - 0.5)
     image = axes.imshow(
-        levels, cmap="magma", vmin=QUIETEST, vmax=0, origin="lower", aspect="auto", extent=extent, interpolation="none"
+        levels, cmap="magma", vmin=MIN_LEVEL, vmax=0, origin="lower", aspect="auto", extent=extent, interpolation="none"
     )
     axes.set_yticks(
-        [mel(hertz) / mel(SAMPLE_RATE / 2) * (bins + 1) - 1 for hertz in HERTZ], [f"{f / 1000:g}" for f in HERTZ]
+        [mel(hertz) / mel(SAMPLE_RATE / 2) * (bins + 1) - 1 for hertz in FREQUENCY_TICKS],
+        [f"{f / 1000:g}" for f in FREQUENCY_TICKS],
     )
     axes.set(ylabel="frequency (kHz)")
     figure.colorbar(image, ax=axes, label="level (dB)")

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from harmonifuse_espnet.evaluation.plots.png import write_png
 
-LONG = 6  # characters of a label that fit below its column
+MAX_HORIZONTAL = 6  # characters of a column label; longer ones are rotated
 
 
 def draw_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]], title: str, path: Path) -> None:
-    """Draw a confusion matrix: rows are references, colours the shares of a row, numbers the counts."""
+    """Draw a confusion matrix: references in rows; colours show shares of a row, numbers show counts."""
     shares = [[count / max(sum(row), 1) for count in row] for row in confusion]
     size = 2.2 + 0.75 * len(labels)
     figure = Figure(figsize=(max(size + 0.8, 5.0), size), layout="constrained")
@@ -35,11 +35,7 @@ def draw_confusion(labels: Sequence[str], confusion: Sequence[Sequence[int]], ti
 def draw_layer_weights(weights: Mapping[str, Mapping[str, Sequence[float]]], title: str, path: Path) -> None:
     """Draw heat maps of the layer weights.
 
-    Args:
-        weights: Owner of the layers (``speech encoder``, ``language model``) -> row (a task, or one of its prompts) ->
-            weight of each layer.
-        title: Title of the figure.
-        path: PNG file to write.
+    ``weights``: ``speech encoder`` or ``language model`` -> row (a task, or one of its prompts) -> layer weights.
     """
     counts = [len(rows) for rows in weights.values()]
     columns = max(len(layers) for rows in weights.values() for layers in rows.values())
@@ -68,7 +64,7 @@ def _draw_weights(figure: Figure, axes: Axes, rows: Mapping[str, Sequence[float]
 
 def _label_ticks(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
     axes.set_xticks(range(len(columns)), columns)
-    if max(map(len, columns)) > LONG:
+    if max(map(len, columns)) > MAX_HORIZONTAL:
         axes.tick_params(axis="x", labelrotation=45)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

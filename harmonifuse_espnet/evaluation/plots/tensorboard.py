@@ -10,15 +10,15 @@ from pathlib import Path
 from harmonifuse_espnet.common.files import writing
 from harmonifuse_espnet.evaluation.plots.curves import SPLITS, Curves
 
-FIGURES = "figures"  # ESPnet writes train and valid
+FIGURES = "figures"  # beside train and valid, which ESPnet writes
 OLD_FIGURES = "pictures"  # name before 0.2.0
 
 
 def read_curves(tensorboard_dir: Path) -> Curves:
     """Read ESPnet's statistics at the end of every epoch: ``train`` and ``valid`` -> statistic -> curve.
 
-    The training log also has means over ``log_interval`` steps; only the steps at which ``valid`` has a value, the ends
-    of epochs, are kept. If a resumed training has written a step twice, the last value counts. NaN is left out.
+    The training log also has means over ``log_interval`` steps; only the steps at which ``valid`` has a value (the ends
+    of epochs) are kept. Of a step that resumed training wrote twice, the last value is kept. NaN is left out.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -38,7 +38,7 @@ def read_curves(tensorboard_dir: Path) -> Curves:
 
 
 def replace_figures(tensorboard_dir: Path, figures: Iterable[tuple[str, Path]]) -> None:
-    """Write PNG files, each a (caption, file), into the folder ``figures``; earlier figures are removed.
+    """Write figures, each a (caption, PNG file), to the folder ``figures``; earlier figures are removed.
 
     Raises:
         AccessError: if the folder cannot be written.

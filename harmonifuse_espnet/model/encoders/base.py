@@ -11,13 +11,13 @@ from harmonifuse_espnet.model.activations import BatchShape, Precision
 
 
 class SpeechEncoder(nn.Module, ABC):
-    """Base class: speech in, the hidden states of every layer out.
+    """Base class of speech encoders, which return the hidden states of every layer.
 
-    A new encoder implements the three methods, sets the attributes, and gets a name in ``train/registry.py``.
+    Subclasses implement the three methods and set the attributes; ``train/registry.py`` registers them.
 
     Attributes:
         num_layers: Number of hidden states, L.
-        hidden_size: Their width, D.
+        hidden_size: Width of the hidden states, D.
         frame_shift: Seconds from one frame to the next.
 
     Example:
@@ -48,7 +48,7 @@ class SpeechEncoder(nn.Module, ABC):
             lengths: Samples, or dumped frames, of each utterance (B,).
 
         Returns:
-            L states (B, T, D), which can be iterated over once, and the number of frames of each utterance (B,). Valid
+            L states (B, T, D), which may be a one-time iterator, and the number of frames of each utterance (B,). Valid
             frames do not depend on the padding.
         """
 
@@ -56,7 +56,7 @@ class SpeechEncoder(nn.Module, ABC):
     def num_frames(self, length: int) -> int:
         """Return the number of frames T of an utterance of ``length`` samples, or dumped frames.
 
-        Pre-trained encoders return it to within one frame.
+        The result of pre-trained encoders can be off by one frame.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Log-mel features and a small Conformer encoder, for training from scratch."""
+"""Conformer encoder for training from scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.data.logmel import LogMel
-from harmonifuse_espnet.model.activations import BatchShape, Precision, attention_scores
+from harmonifuse_espnet.model.activations import BatchShape, Precision, num_attention_scores
 from harmonifuse_espnet.model.encoders.base import SpeechEncoder
 from harmonifuse_espnet.model.encoders.conformer_block import ConformerBlock, ConvSubsampling
 
@@ -27,12 +27,11 @@ class ConformerEncoder(SpeechEncoder):
         num_heads: Attention heads.
         kernel_size: Kernel of the depthwise convolutions, in frames.
         dropout: Dropout after the subsampling and in every block.
-        subsampling: Feature frames (10 ms) for each encoder frame, a power of two from 4 on. Encoder frames of 40 ms
-            (4) are short enough for CTC on characters; frames of 80 ms (8) need longer CTC units and half the time.
-        feats_type: ``raw`` (speech is a waveform) or ``fbank`` (speech is log-mel frames dumped by stage 3).
-        feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation; None for no
-            normalisation.
-        specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins); None for no masks.
+        subsampling: Feature frames (10 ms) per encoder frame, a power of two and at least 4. 4 (40 ms) allows CTC on
+            characters; 8 (80 ms) takes half the time, but needs longer CTC units.
+        feats_type: ``raw`` (waveforms) or ``fbank`` (log-mel frames dumped by stage 3).
+        feats_stats: ``feats_stats.npz`` of stage 5 for global mean and variance normalisation, or None.
+        specaug: Arguments of ESPnet's ``SpecAug`` (masks in frames and mel bins), or None.
 
     Example:
         >>> encoder = ConformerEncoder(n_mels=20, hidden_size=32, num_layers=2, num_heads=2)
@@ -67,7 +66,7 @@ class ConformerEncoder(SpeechEncoder):
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
         """Encode ``speech`` (B, N) or (B, T0, n_mels), ``lengths`` (B,) -> L states (B, T, D), lengths in frames."""
-        # Mel energies need more precision than the eight bits of bfloat16.
+        # Mel energies need more than the 8 significant bits of bfloat16.
         with torch.no_grad(), torch.autocast(speech.device.type, enabled=False):
             features, lengths = self.logmel(speech, lengths) if self.logmel else (speech.clone(), lengths)
             if self.normalize is not None:
@@ -84,17 +83,17 @@ class ConformerEncoder(SpeechEncoder):
         return states, lengths
 
     def num_frames(self, length: int) -> int:
-        """Return ``ceil(T0 / subsampling)``, T0 the log-mel frames of ``length`` samples, or ``length`` dumped ones."""
+        """Return ``ceil(T0 / subsampling)``, where T0 is the number of log-mel frames."""
         features = length // self.logmel.hop_length + 1 if self.logmel else length
         return -(-features // self.subsampling.factor)
 
     def activation_bytes(self, batch: BatchShape, precision: Precision) -> int:
-        """Estimate ``L B (32 D T + 3 T T D / 64) a`` bytes, or the states ``L B T D a`` if all is frozen.
+        """Estimate ``L B (32 D T + 3 T T D / 64) a`` bytes, or ``L B T D a`` for the states of a frozen encoder.
 
-        ``T T D / 64`` are the attention scores with heads of width 64.
+        ``T T D / 64`` is the number of attention scores with heads of width 64.
         """
         frames, size = self.num_frames(batch.length), precision.element_size(self)
         kept = frames * self.hidden_size
         if any(weight.requires_grad for weight in self.parameters()):
-            kept = 32 * kept + 3 * attention_scores(frames, self.hidden_size)
+            kept = 32 * kept + 3 * num_attention_scores(frames, self.hidden_size)
         return self.num_layers * batch.utterances * kept * size

@@ -1,7 +1,7 @@
 """Blocks of a small Conformer (Gulati et al., 2020, arXiv:2005.08100) whose outputs do not depend on padding.
 
-The input of every operation along time is zero beyond an utterance's end, so that an utterance has the same output
-alone and in a batch. Positions are encoded by rotary embeddings (Su et al., 2021, arXiv:2104.09864).
+Padding is masked before every operation along time, so that an utterance has the same output alone and in a batch.
+Positions are encoded by rotary embeddings (Su et al., 2021, arXiv:2104.09864).
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ class ConvSubsampling(nn.Module):
     """Subsample by two strided convolutions over time and frequency, then by stacking: (B, T, F) -> (B, T / factor, D).
 
     The second convolution is depthwise separable, as in FastConformer (Rekesh et al., 2023, arXiv:2305.05084). Both use
-    the initialisation of He et al. (2015, arXiv:1502.01852): with PyTorch's default, each convolution reduces the
-    variance so much that the biases exceed the variation over time. For ``factor`` 8 and more, stacking frames trains
-    faster than a third convolution.
+    the initialisation of He et al. (2015, arXiv:1502.01852); with PyTorch's default, the variance shrinks until the
+    biases dominate. From ``factor`` 8 on, stacking frames trains faster than a third convolution.
 
     Args:
         features: Feature width F.
@@ -28,7 +27,7 @@ class ConvSubsampling(nn.Module):
         factor: Feature frames for each output frame.
 
     Raises:
-        InputError: if ``factor`` is not a power of two from 4 on.
+        InputError: if ``factor`` is not a power of two, or is below 4.
     """
 
     def __init__(self, features: int, width: int, factor: int = 4) -> None:
@@ -48,7 +47,7 @@ class ConvSubsampling(nn.Module):
         self.project = nn.Linear(self.stack * channels * -(-features // 4), width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Subsample ``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(T / factor), D) and its lengths."""
+        """Subsample ``features`` (B, T, F), ``lengths`` (B,) in frames -> (B, ceil(T / factor), D), lengths (B,)."""
         hidden = features.unsqueeze(1)
         for conv in self.convs:
             lengths = (lengths + 1) // 2
@@ -94,7 +93,7 @@ class FeedForward(nn.Sequential):
 
 
 class RotaryAttention(nn.Module):
-    """Pre-norm multi-head self-attention with rotary position embeddings; padded keys get no attention.
+    """Pre-norm multi-head self-attention with rotary position embeddings; padded keys are masked.
 
     Raises:
         InputError: if ``width`` is not a multiple of ``2 * heads``.

@@ -1,4 +1,4 @@
-"""Convolutional features of the wav2vec 2.0 family for a batch of waveforms, computed without the padding."""
+"""Convolutional features of the wav2vec 2.0 family, computed without padding."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch.nn.utils.rnn import pad_sequence
 from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
 
-CHUNK_FRAMES = 50  # 1 s; adjacent chunks share 80 of 16,000 samples in models with frames of 25 ms
+CHUNK_FRAMES = 50  # 1 s; chunks overlap by 80 samples if frames are 25 ms long
 CHUNKS_PER_CALL = DeviceLimit(cpu=2, accelerator=64)
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Receptive field of an output frame of stacked convolutions.
+    """Receptive field of one output frame of a stack of convolutions.
 
     Attributes:
-        size: Samples that a frame depends on.
+        size: Length in samples.
         hop: Samples from the start of one frame to the start of the next.
     """
 
@@ -31,7 +31,7 @@ class ReceptiveField:
 
     @staticmethod
     def of(kernels: Sequence[int], strides: Sequence[int]) -> ReceptiveField:
-        """Return the receptive field of a stack of convolutions without padding, the first layer first.
+        """Return the receptive field of convolutions without padding, in the order of the layers.
 
         Example:
             >>> ReceptiveField.of([10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2])
@@ -43,15 +43,15 @@ class ReceptiveField:
         return ReceptiveField(size, hop)
 
     def num_frames(self, samples: Tensor) -> Tensor:
-        """Return the number of complete frames in ``samples`` (B,) samples: (B,)."""
+        """Return the number of complete frames (B,) of utterances with ``samples`` (B,) samples."""
         return (samples - self.size).div(self.hop, rounding_mode="floor") + 1
 
 
 def extract_by_chunk(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
     """Compute the features in chunks of :data:`CHUNK_FRAMES` frames: (B, N), ``lengths`` (B,) -> (B, T, C).
 
-    The result is that of whole utterances if ``convs`` normalises each frame by itself, and needs a fraction of the
-    memory. Chunks beyond an utterance's end are not computed.
+    This needs less memory than whole utterances, with the same result if ``convs`` normalises each frame separately.
+    Chunks that contain only padding are skipped.
     """
     frames = field.num_frames(lengths)
     longest = int(frames.max())
@@ -69,9 +69,9 @@ def extract_by_chunk(convs: nn.Module, field: ReceptiveField, speech: Tensor, le
 
 
 def extract_by_utterance(convs: nn.Module, field: ReceptiveField, speech: Tensor, lengths: Tensor) -> Tensor:
-    """Compute the features of one utterance after the other: (B, N), ``lengths`` (B,) -> (B, T, C).
+    """Compute the features utterance by utterance: (B, N), ``lengths`` (B,) -> (B, T, C).
 
-    For ``convs`` that normalise over time, for which padding and chunks would change the result.
+    Use it if ``convs`` normalises over time, so that padding or chunks would change the result.
     """
     rows = [convs(row[None, :length])[0].T for row, length in zip(speech, lengths.tolist(), strict=True)]
     return pad_sequence(rows, batch_first=True)

@@ -8,7 +8,7 @@ import torch
 
 
 class DeviceLimit(NamedTuple):
-    """How much is computed in one call: little on the CPU, to stay in its caches; much on an accelerator, to fill it.
+    """Maximum amount of work per call: small on the CPU to fit its caches, large on an accelerator to occupy it.
 
     Example:
         >>> limit = DeviceLimit(cpu=2, accelerator=64)

@@ -1,7 +1,7 @@
-"""Self-attention without padding: the utterances of a batch are concatenated to one row of S frames.
+"""Self-attention without padding: the utterances of a batch are concatenated to one packed sequence of S frames.
 
-Projections, feed-forward layers and norms act on single frames and run on the whole row. Attention runs in calls of one
-utterance, or of several short ones, since every call has a constant cost on a GPU.
+Projections, feed-forward layers and norms act on single frames and run on the whole sequence. Attention runs per
+utterance, or on several short utterances per call, to reduce the overhead of calls on a GPU.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
 
-# Scores (heads x queries x keys) of adjacent utterances in one call. On the CPU, joint calls save no time.
+# Maximum number of scores (heads x queries x keys) of a call with several utterances. There are none on the CPU.
 SCORES_PER_CALL = DeviceLimit(cpu=1, accelerator=2**26)
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """b adjacent utterances of at most n frames, whose attention is computed in one call.
+    """One attention call: b adjacent utterances of at most n frames.
 
     Attributes:
-        start, stop: Their frames in the row.
+        start, stop: First frame, and frame after the last, in the packed sequence.
         size: n.
-        index: Position in the row of each of their frames (b, n), arbitrary for padding; None for a single utterance.
+        index: Positions of the frames in the packed sequence (b, n), arbitrary at padding; None for one utterance.
         mask: (b, n), True at valid frames; None if all are valid.
-        valid: Positions of the valid frames in the flattened (b, n), so that indexing needs no synchronisation with
-            the device; None if all are valid.
+        valid: Indices of the valid frames in the flattened (b, n); unlike the mask, they index without a
+            synchronisation of the GPU; None if all are valid.
     """
 
     start: int
@@ -41,14 +41,14 @@ class AttentionCall:
     mask: Tensor | None = None
     valid: Tensor | None = None
 
-    def pad(self, row: Tensor) -> Tensor:
-        """Return these utterances of a row as a padded batch: (S, heads, d) -> (b, n, heads, d)."""
-        return row[None, self.start : self.stop] if self.index is None else row[self.index]
+    def pad(self, packed: Tensor) -> Tensor:
+        """Return the utterances as a padded batch: (S, heads, d) -> (b, n, heads, d)."""
+        return packed[None, self.start : self.stop] if self.index is None else packed[self.index]
 
     def unpad(self, padded: Tensor) -> Tensor:
-        """Return their part of the row: (b, n, heads, d) -> (stop - start, heads, d)."""
-        row = padded.flatten(0, 1)
-        return row if self.valid is None else row[self.valid]
+        """Return the utterances as a packed sequence: (b, n, heads, d) -> (stop - start, heads, d)."""
+        frames = padded.flatten(0, 1)
+        return frames if self.valid is None else frames[self.valid]
 
 
 def group_calls(lengths: Sequence[int], heads: int, device: torch.device) -> list[AttentionCall]:
@@ -81,7 +81,7 @@ def _build_call(start: int, group: Sequence[int], device: torch.device) -> Atten
 
 
 class PackedAttention:
-    """Self-attention within each utterance of a row: ``attention(module, hidden)``, (S, D) -> (S, D).
+    """Self-attention within each utterance of a packed sequence: ``attention(module, hidden)``, (S, D) -> (S, D).
 
     The weights are those of ``module``, an attention module of Hugging Face's wav2vec 2.0 family.
 
@@ -90,7 +90,7 @@ class PackedAttention:
         lengths: Frames of each utterance; their sum is S.
     """
 
-    keeps_bias = False  # whether autograd keeps a bias of the size of the scores
+    saves_bias = False  # whether autograd keeps a bias of the size of the scores
 
     def __init__(self, first: Any, lengths: Sequence[int]) -> None:
         self.heads: int = first.num_heads
@@ -99,18 +99,18 @@ class PackedAttention:
     def __call__(self, module: Any, hidden: Tensor) -> Tensor:
         """Attend with the weights of ``module``: ``hidden`` (S, D) -> (S, D)."""
         projections = (module.q_proj, module.k_proj, module.v_proj)
-        rows = [project(hidden).unflatten(-1, (self.heads, -1)) for project in projections]
-        parts = [call.unpad(self.attend(module, hidden, rows, call)) for call in self.calls]
+        qkv = [project(hidden).unflatten(-1, (self.heads, -1)) for project in projections]
+        parts = [call.unpad(self.attend(module, hidden, qkv, call)) for call in self.calls]
         return module.out_proj(torch.cat(parts).flatten(1))
 
-    def attend(self, module: Any, hidden: Tensor, rows: Sequence[Tensor], call: AttentionCall) -> Tensor:
-        """Compute one call from queries, keys and values ``rows``, each (S, heads, d): (b, n, heads, d)."""
-        query, key, value = (call.pad(row).transpose(1, 2) for row in rows)
+    def attend(self, module: Any, hidden: Tensor, qkv: Sequence[Tensor], call: AttentionCall) -> Tensor:
+        """Compute one call from queries, keys and values ``qkv``, each (S, heads, d) -> (b, n, heads, d)."""
+        query, key, value = (call.pad(packed).transpose(1, 2) for packed in qkv)
         mask = None if call.mask is None else call.mask[:, None, None]
         context = F.scaled_dot_product_attention(query, key, value, mask, dropout_of(module))
         return context.transpose(1, 2)
 
 
 def dropout_of(module: Any) -> float:
-    """Return the dropout probability of an attention module's weights, 0 in eval mode."""
+    """Return the attention dropout of a module, 0 in eval mode."""
     return module.dropout if module.training else 0.0

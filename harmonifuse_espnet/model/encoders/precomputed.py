@@ -10,7 +10,7 @@ from harmonifuse_espnet.model.encoders.base import SpeechEncoder
 
 
 class PrecomputedEncoder(SpeechEncoder):
-    """The layers of a frozen encoder as dumped by stage 3 (``--feats_type ssl``): (B, T, L * D) -> L x (B, T, D).
+    """Hidden states that stage 3 dumped (``--feats_type ssl``): (B, T, L * D) -> L x (B, T, D).
 
     Args:
         num_layers: Number of dumped layers, L.

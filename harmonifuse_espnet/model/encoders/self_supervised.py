@@ -11,7 +11,7 @@ from transformers import AutoFeatureExtractor
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.masks import length_mask
-from harmonifuse_espnet.model.activations import BatchShape, Precision, attention_scores
+from harmonifuse_espnet.model.activations import BatchShape, Precision, num_attention_scores
 from harmonifuse_espnet.model.encoders.conv_features import (
     CHUNK_FRAMES,
     CHUNKS_PER_CALL,
@@ -35,9 +35,9 @@ CHANNELS, STRIDE = 512, 5  # of the first convolution of published models, for t
 class SelfSupervisedEncoder(HuggingFaceEncoder):
     """A WavLM, HuBERT or wav2vec 2.0 encoder.
 
-    Utterances run without padding: concatenated through the Transformer, and in chunks through the convolutions, or one
-    by one if the first convolution is normalised over time (``feat_extract_norm: group``, the base models). In the
-    large models the last state is before the final norm, as in Hugging Face's ``hidden_states``.
+    Padding is not computed: the convolutions run on chunks, or on single utterances if the first one is normalised over
+    time (``feat_extract_norm: group``, the base models); the Transformer runs on the concatenated utterances. In the
+    large models, the last state is before the final norm, as in Hugging Face's ``hidden_states``.
 
     Example:
         >>> import torch
@@ -47,22 +47,22 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
         ([torch.Size([1, 49, 768]), torch.Size([1, 49, 768])], tensor([49]))
     """
 
-    choice = "huggingface"
+    frontend = "huggingface"
     model_types = tuple(ATTENTION)
-    alternative = "for Whisper, use the frontend whisper"
+    remedy = "for Whisper, use the frontend whisper"
     overrides = {"layerdrop": 0.0, "apply_spec_augment": False}
 
-    def set_up(self, loaded: Any, model: str | None) -> nn.Module:
-        """Set the attributes of the subclass, and return the whole model."""
-        known = loaded.config
+    def select_encoder(self, loaded: Any, model: str | None) -> nn.Module:
+        """Return the whole model, and set the attributes of the subclass."""
+        config = loaded.config
         if model is None:
-            self.standardizes = known.feat_extract_norm == "layer"
+            self.standardizes = config.feat_extract_norm == "layer"
         else:
             self.standardizes = load_feature_extractor("frontend_conf", AutoFeatureExtractor, model).do_normalize
-        self.attention = ATTENTION[known.model_type]
-        self.pre_norm = known.do_stable_layer_norm
-        self.extract = extract_by_utterance if known.feat_extract_norm == "group" else extract_by_chunk
-        self.field = ReceptiveField.of(known.conv_kernel, known.conv_stride)
+        self.attention = ATTENTION[config.model_type]
+        self.pre_norm = config.do_stable_layer_norm
+        self.extract = extract_by_utterance if config.feat_extract_norm == "group" else extract_by_chunk
+        self.field = ReceptiveField.of(config.conv_kernel, config.conv_stride)
         return loaded
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
         return self.field.num_frames(lengths)
 
     def preprocess(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Set padding to zero, and standardize if the model's preprocessor does: (B, N), ``lengths`` (B,) -> (B, N).
+        """Zero the padding, and standardize if the model's preprocessor does: (B, N), ``lengths`` (B,) -> (B, N).
 
         Raises:
             InputError: if an utterance is shorter than a frame.
@@ -90,7 +90,7 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
         features = self.extract(self.encoder.feature_extractor, self.field, inputs, lengths)
         mask = length_mask(frames, features.size(1))
         hidden = _projected(self.encoder.feature_projection(features)) * mask[..., None]
-        del features  # or the generator would hold it until its end
+        del features  # otherwise kept until the generator ends
         valid = mask.flatten().nonzero()[:, 0]
         hidden = (hidden + encoder.pos_conv_embed(hidden)).flatten(0, 1)[valid]
         hidden = encoder.dropout(hidden if self.pre_norm else encoder.layer_norm(hidden))
@@ -100,14 +100,14 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
             hidden = self.run_layer(block, layer, attend, hidden)
             yield unpack(hidden, valid, mask.shape)
 
-    def scores_kept(self, precision: Precision) -> int:
-        """As in :class:`HuggingFaceEncoder`; WavLM's bias is kept even if the attention is fused."""
-        return super().scores_kept(precision) or int(self.attention.keeps_bias)
+    def saved_scores(self, precision: Precision) -> int:
+        """As in :class:`HuggingFaceEncoder`, but at least 1 for WavLM, whose bias is always kept."""
+        return super().saved_scores(precision) or int(self.attention.saves_bias)
 
     def convolution_bytes(self, samples: int, size: int) -> int:
-        """Estimate ``2 a`` bytes for each output of a convolution, the input and output of its GELU.
+        """Estimate ``2 a`` bytes per output value of a convolution: the input and output of its GELU.
 
-        ``8 + a`` bytes for a convolution with a norm, which is computed in float32.
+        With a norm, which is computed in float32, it is ``8 + a`` bytes.
         """
         kept, hop = 0.0, 1
         for layer in self.encoder.feature_extractor.conv_layers:
@@ -115,13 +115,12 @@ class SelfSupervisedEncoder(HuggingFaceEncoder):
             kept += layer.conv.out_channels / hop * (8 + size if hasattr(layer, "layer_norm") else 2 * size)
         return round(kept * samples)
 
-    def working_size(self, batch: BatchShape) -> int:
-        """Estimate ``3 * 512 / 5`` values for each sample of one call of the convolutions, and 2 for each score of one
-        call of the attention.
+    def workspace_size(self, batch: BatchShape) -> int:
+        """Estimate the values of one call of the convolutions and one of the attention, of the size on accelerators.
 
-        The first are the output, norm and GELU of the first convolution. Both calls are of the size on accelerators.
+        They are ``3 * 512 / 5`` per sample (output, norm and GELU of the first convolution) and 2 per attention score.
         """
-        scores = attention_scores(self.num_frames(batch.length), self.hidden_size)
+        scores = num_attention_scores(self.num_frames(batch.length), self.hidden_size)
         together = min(batch.utterances, max(1, SCORES_PER_CALL.accelerator // scores))
         most = CHUNKS_PER_CALL.accelerator * CHUNK_FRAMES * SAMPLES_PER_FRAME
         samples = min(batch.utterances * batch.length, most)
@@ -135,29 +134,29 @@ def post_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tens
 
 
 def pre_norm_block(layer: Any, attend: PackedAttention, hidden: Tensor) -> Tensor:
-    """Run a layer of the large models, with the language adapter that MMS models have: (S, D) -> (S, D)."""
+    """Run a layer of the large models, with the language adapter of MMS models: (S, D) -> (S, D)."""
     hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden)))
     hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
     adapter = getattr(layer, "adapter_layer", None)
     return hidden if adapter is None else hidden + adapter(hidden)
 
 
-def unpack(row: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
-    """Pad the row of all utterances (S, D) to (B, T, D); ``valid`` (S,) are its positions in the flattened (B, T)."""
-    if len(row) == shape.numel():
-        return row.view(*shape, -1)
-    padded = row.new_zeros(shape.numel(), row.size(-1))
-    padded[valid] = row
+def unpack(packed: Tensor, valid: Tensor, shape: torch.Size) -> Tensor:
+    """Pad a packed sequence (S, D) to (B, T, D); ``valid`` (S,) are its indices in the flattened (B, T)."""
+    if len(packed) == shape.numel():
+        return packed.view(*shape, -1)
+    padded = packed.new_zeros(shape.numel(), packed.size(-1))
+    padded[valid] = packed
     return padded.view(*shape, -1)
 
 
 def standardize(speech: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
-    """Scale each utterance to zero mean and unit variance, zeros beyond its end: (B, N), ``mask`` (B, N) -> (B, N)."""
+    """Scale each utterance to zero mean and unit variance, with zeros at padding: (B, N), ``mask`` (B, N) -> (B, N)."""
     count = lengths[:, None].to(speech.dtype)
     centred = (speech - (speech * mask).sum(1, keepdim=True) / count) * mask
     return centred / torch.sqrt(centred.square().sum(1, keepdim=True) / count + 1.0e-7)
 
 
 def _projected(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """Return the projected features; HuBERT's projection returns them alone, the others also their input."""
+    """Return the projected features; except for HuBERT, the projection also returns its input."""
     return output if isinstance(output, Tensor) else output[0]

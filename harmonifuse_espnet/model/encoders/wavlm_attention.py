@@ -1,10 +1,9 @@
-"""WavLM's self-attention with the gated relative position bias, through PyTorch's fused attention.
+"""WavLM's self-attention with gated relative position bias, by PyTorch's fused attention.
 
-For query i and key j of a head, the bias is ``g_i * f(j - i)``: ``f`` looks up the bucket of the distance in an
-embedding that all layers share; ``g_i = a * (b * c - 1) + 2``, ``a, b = sigmoid(W x_i)``, is computed from the head's
-part of the layer's input (Chi et al., 2022, arXiv:2106.16138; Chen et al., 2022, arXiv:2110.13900). Hugging Face
-computes the biases of a whole batch, (B x heads, T, T), in each layer; here they are computed for some queries of one
-call at a time.
+For query i and key j of a head, the bias is ``g_i * f(j - i)``. f is an embedding of the bucket of the distance, shared
+by all layers. ``g_i = a * (b * c - 1) + 2``, with ``a, b = sigmoid(W x_i)`` for the part x_i of the layer's input that
+belongs to the head (Chi et al., 2022, arXiv:2106.16138; Chen et al., 2022, arXiv:2110.13900). Hugging Face computes the
+biases of a whole batch in each layer, (B x heads, T, T); here they are computed for a few queries at a time.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ from torch import Tensor
 from harmonifuse_espnet.model.encoders.device_limit import DeviceLimit
 from harmonifuse_espnet.model.encoders.packed_attention import AttentionCall, PackedAttention, dropout_of
 
-# Biases (heads x queries x keys) computed at a time; on the CPU 16 MB, which stay in the caches.
+# Maximum number of biases (heads x queries x keys) at a time; 16 MB on the CPU, to fit its caches.
 BIASES_AT_A_TIME = DeviceLimit(cpu=2**22, accelerator=2**26)
-ALIGNMENT = 16  # elements; the fused attention of GPUs copies a bias whose rows start at other multiples
+ALIGNMENT = 16  # elements; fused attention on GPUs copies a bias with unaligned rows
 
 
 class GatedPackedAttention(PackedAttention):
     """:class:`PackedAttention` with WavLM's bias.
 
     Args:
-        first: The first layer's attention module, which has the embedding of the distances.
+        first: The first layer's attention module, which has the shared embedding of distances.
         lengths: Frames of each utterance.
     """
 
-    keeps_bias = True
+    saves_bias = True
 
     def __init__(self, first: Any, lengths: Sequence[int]) -> None:
         super().__init__(first, lengths)
         self.bias = position_bias(first, max(lengths))
 
-    def attend(self, module: Any, hidden: Tensor, rows: Sequence[Tensor], call: AttentionCall) -> Tensor:
-        """Compute one call from queries, keys and values ``rows``, each (S, heads, d): (b, n, heads, d)."""
-        query, key, value = (call.pad(row).transpose(1, 2) for row in rows)
-        key, value = key.contiguous(), value.contiguous()  # every step of the loop reads them once
+    def attend(self, module: Any, hidden: Tensor, qkv: Sequence[Tensor], call: AttentionCall) -> Tensor:
+        """Compute one call from queries, keys and values ``qkv``, each (S, heads, d) -> (b, n, heads, d)."""
+        query, key, value = (call.pad(packed).transpose(1, 2) for packed in qkv)
+        key, value = key.contiguous(), value.contiguous()  # every iteration reads them
         gate = position_gate(module, call.pad(hidden.unflatten(-1, (self.heads, -1)))).transpose(1, 2)
         width = _aligned(call.size)
         step = max(1, BIASES_AT_A_TIME.on(hidden.device) // (len(query) * self.heads * width))

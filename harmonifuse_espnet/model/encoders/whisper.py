@@ -19,10 +19,10 @@ from harmonifuse_espnet.model.pretrained import feed_forward_width, load_feature
 class WhisperLogMel(nn.Module):
     """The log-mel features of a ``WhisperFeatureExtractor``, computed on the device of the waveform.
 
-    ``x = log10 max(mel, 1e-10)``, clipped below at 8 less than the utterance's maximum, then ``(x + 4) / 4``.
+    ``x = log10 max(mel, 1e-10)``, ``y = max(x, max(x) - 8)`` with the maximum of the window, and ``(y + 4) / 4``.
 
     Args:
-        extractor: The feature extractor with the sizes and mel filters.
+        extractor: Feature extractor that defines the sizes and mel filters.
     """
 
     window: Tensor
@@ -37,7 +37,7 @@ class WhisperLogMel(nn.Module):
         self.register_buffer("filters", filters, persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Compute the features of ``windows`` (W, N) of 30 s in [-1, 1] -> (W, n_mels, 3000)."""
+        """Compute the features of 30 s windows in [-1, 1], (X, N) -> (X, n_mels, 3000)."""
         window = self.window.float()
         spectrum = torch.stft(windows.float(), self.n_fft, self.hop_length, window=window, return_complex=True)
         mel = self.filters.float().T @ spectrum[..., :-1].abs().square()
@@ -48,9 +48,9 @@ class WhisperLogMel(nn.Module):
 class WhisperEncoder(HuggingFaceEncoder):
     """The encoder of a Whisper model, without its decoder.
 
-    Whisper was trained on windows of 30 s: every utterance is padded with silence to whole windows, longer ones than
-    30 s are encoded window by window, and the states are cut to the utterance's own frames. The last state is after the
-    encoder's final norm, as in Hugging Face's ``hidden_states``.
+    Whisper was trained on windows of 30 s. Utterances are padded with silence to whole windows, encoded window by
+    window, and the states cut to the utterance's length. The last state is after the encoder's final norm, as in
+    Hugging Face's ``hidden_states``.
 
     Example:
         >>> encoder = WhisperEncoder(config={"model_type": "whisper", "encoder_layers": 2, "d_model": 48})
@@ -59,14 +59,14 @@ class WhisperEncoder(HuggingFaceEncoder):
         ([torch.Size([1, 50, 48]), torch.Size([1, 50, 48])], tensor([50]))
     """
 
-    choice = "whisper"
+    frontend = "whisper"
     model_types = ("whisper",)
-    alternative = "for WavLM, HuBERT and wav2vec 2.0, use the frontend huggingface"
+    remedy = "for WavLM, HuBERT and wav2vec 2.0, use the frontend huggingface"
     overrides = {"encoder_layerdrop": 0.0}
 
-    def set_up(self, loaded: Any, model: str | None) -> nn.Module:
-        """Set the attributes of the subclass, and return the encoder."""
-        loaded.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids, which loading makes trainable
+    def select_encoder(self, loaded: Any, model: str | None) -> nn.Module:
+        """Return the encoder without the decoder, and set the attributes of the subclass."""
+        loaded.encoder.embed_positions.requires_grad_(False)  # sinusoids, which loading makes trainable
         self.logmel = WhisperLogMel(
             WhisperFeatureExtractor(feature_size=loaded.config.num_mel_bins)
             if model is None
@@ -79,7 +79,7 @@ class WhisperEncoder(HuggingFaceEncoder):
         return (lengths + 2 * self.logmel.hop_length - 1).div(2 * self.logmel.hop_length, rounding_mode="floor")
 
     def window_mask(self, lengths: Tensor) -> Tensor:
-        """Return a mask (B, windows of the longest utterance), True at the windows that an utterance has.
+        """Return a mask (B, windows of the longest utterance), True at the windows of each utterance.
 
         ``lengths`` (B,) is in samples.
         """
@@ -87,14 +87,14 @@ class WhisperEncoder(HuggingFaceEncoder):
         return length_mask(counts, int(counts.max()))
 
     def preprocess(self, speech: Tensor, lengths: Tensor) -> Tensor:
-        """Compute the log-mel features of all W windows: ``speech`` (B, N), ``lengths`` (B,) -> (W, n_mels, 3000)."""
+        """Compute the log-mel features of all X windows: ``speech`` (B, N), ``lengths`` (B,) -> (X, n_mels, 3000)."""
         mask = self.window_mask(lengths)
         speech = speech * length_mask(lengths, speech.size(1))
         padded = F.pad(speech, (0, mask.size(1) * self.logmel.samples - speech.size(1)))
         return self.logmel(padded.unflatten(1, (-1, self.logmel.samples))[mask])
 
     def hidden_states(self, inputs: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-        """Run the encoder on ``inputs`` (W, n_mels, 3000), ``lengths`` (B,) in samples -> L states (B, T, D)."""
+        """Run the encoder on ``inputs`` (X, n_mels, 3000), ``lengths`` (B,) in samples -> L states (B, T, D)."""
         encoder, frames, windows = self.encoder, self.frame_lengths(lengths), self.window_mask(lengths)
         mask = length_mask(frames, int(frames.max()))[..., None]
         hidden = F.gelu(encoder.conv2(F.gelu(encoder.conv1(inputs)))).transpose(1, 2) + encoder.embed_positions.weight
@@ -106,12 +106,12 @@ class WhisperEncoder(HuggingFaceEncoder):
             by_utterance[windows] = state
             yield by_utterance.flatten(1, 2)[:, : mask.size(1)] * mask
 
-    def layer_input(self, batch: BatchShape) -> tuple[int, int]:
+    def layer_input_size(self, batch: BatchShape) -> tuple[int, int]:
         """Return the number of windows of all utterances, and the frames of a window."""
         window = self.logmel.samples
         return batch.utterances * -(-batch.length // window), window // SAMPLES_PER_FRAME
 
-    def working_size(self, batch: BatchShape) -> int:
-        """Estimate ``4 D + 2 I`` values for each frame of all windows, those of one layer."""
-        rows, frames = self.layer_input(batch)
+    def workspace_size(self, batch: BatchShape) -> int:
+        """Estimate the values of one layer, ``4 D + 2 I`` per frame."""
+        rows, frames = self.layer_input_size(batch)
         return rows * frames * (4 * self.hidden_size + 2 * feed_forward_width(self.encoder.config))

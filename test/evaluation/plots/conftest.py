@@ -1,4 +1,4 @@
-"""Figures, before they become files."""
+"""Fixtures for figures that are not written to files."""
 
 from __future__ import annotations
 

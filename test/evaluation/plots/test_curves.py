@@ -35,7 +35,7 @@ def test_a_panel_for_each_task_and_recorded_statistic(drawn: list[Figure]) -> No
     }
 
 
-def test_lines_are_validation_in_the_order_of_steps(drawn: list[Figure]) -> None:
+def test_learning_curves_are_validation_values_in_the_order_of_steps(drawn: list[Figure]) -> None:
     curves = {"train": {"acc_asr": {1: 0.9}}, "valid": {"acc_asr": {20: 0.7, 10: 0.5, 30: 0.8}}}
     draw_learning_curves({"ours": [curves]}, "ours", "title", OUT)
     assert [line.get_xydata().tolist() for line in drawn[0].axes[0].lines] == [[[10, 0.5], [20, 0.7], [30, 0.8]]]
@@ -70,7 +70,7 @@ def test_a_nearly_constant_loss_has_ticks(drawn: list[Figure], value: float) -> 
     assert axes.get_yscale() == "log" and 3 <= sum(lowest <= tick <= highest for tick in axes.get_yticks()) <= 8
 
 
-def test_nothing_to_draw_is_an_error() -> None:
+def test_curves_of_no_task_are_an_error() -> None:
     with pytest.raises(ValueError, match="a.png: no curves to draw; none of naive, ours has acc_<task>"):
         draw_learning_curves({"naive": [run("loss")], "ours": []}, "ours", "title", Path("a.png"))
     with pytest.raises(ValueError, match="no curves to draw; the TensorBoard log has loss, expected acc_<task>"):

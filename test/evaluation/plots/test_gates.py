@@ -1,4 +1,4 @@
-"""The figure of the gate: time, frequency and gate agree with the axes."""
+"""The figure of the gate: values on the axes of time, frequency and gate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def panels(figure: Figure) -> dict[str, Axes]:
 
 
 @pytest.mark.parametrize("hertz", [500, 1000, 2000, 4000])
-def test_a_tone_is_at_its_frequency(drawn: list[Figure], hertz: int) -> None:
+def test_a_tone_is_drawn_at_its_frequency(drawn: list[Figure], hertz: int) -> None:
     draw_gates([trace(0.5 * np.sin(2 * np.pi * hertz * SECOND))], "title", OUT)
     axes = panels(drawn[0])["frequency (kHz)"]
     ticks = {label.get_text(): tick for label, tick in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)}
@@ -39,7 +39,7 @@ def test_a_tone_is_at_its_frequency(drawn: list[Figure], hertz: int) -> None:
     assert abs(ticks[f"{hertz / 1000:g}"] - loudest) < 0.75  # bins
 
 
-def test_a_click_is_at_its_time(drawn: list[Figure]) -> None:
+def test_a_click_is_drawn_at_its_time(drawn: list[Figure]) -> None:
     click = np.zeros(16000, np.float32)
     click[round(0.4 * 16000)] = 1.0
     draw_gates([trace(click)], "title", OUT)

@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_curves_are_epoch_ends_the_last_value_counts_and_nan_is_left_out(folder: Path) -> None:
+def test_curves_have_the_last_finite_value_at_the_end_of_each_epoch(folder: Path) -> None:
     assert read_curves(folder) == {
         "train": {"loss_asr": {100: 4.0, 200: 2.0}, "acc_asr": {100: 0.5}},
         "valid": {"loss_asr": {100: 4.5, 200: 2.5}, "acc_asr": {200: 0.75}},

@@ -101,7 +101,7 @@ def test_normalisation_gives_zero_mean_and_unit_variance(tmp_path: Path) -> None
     normalised, _ = encoder.normalize(torch.from_numpy(frames).float()[None], torch.tensor([500]))
     torch.testing.assert_close(normalised[0].mean(0), torch.zeros(12), atol=1e-4, rtol=0)
     torch.testing.assert_close(normalised[0].std(0, unbiased=False), torch.ones(12), atol=1e-4, rtol=0)
-    with pytest.raises(FileNotFoundError, match="absent.npz: no such statistics file; stage 5 makes it"):
+    with pytest.raises(FileNotFoundError, match="absent.npz: no such statistics file; stage 5 creates it"):
         stats_path(tmp_path / "absent.npz")
     assert stats_path(None) is None
 

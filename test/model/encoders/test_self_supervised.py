@@ -242,7 +242,7 @@ def test_both_or_neither_of_model_and_config_are_refused(conf: dict[str, Any]) -
 
 
 def test_other_model_types_are_refused() -> None:
-    with pytest.raises(ValueError, match="config is of type bert, the frontend huggingface runs wavlm, hubert, wav2ve"):
+    with pytest.raises(ValueError, match="config is of type bert, the frontend huggingface supports wavlm, hubert, wa"):
         SelfSupervisedEncoder(config={"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2})
 
 

@@ -84,7 +84,7 @@ def test_utterances_longer_than_30_s_are_encoded_in_windows() -> None:
 
 
 def test_another_model_type_is_refused() -> None:
-    with pytest.raises(ValueError, match="config is of type wavlm, the frontend whisper runs whisper; for WavLM"):
+    with pytest.raises(ValueError, match="config is of type wavlm, the frontend whisper supports whisper; for WavLM"):
         WhisperEncoder(config=encoder_config("wavlm"))
 
 

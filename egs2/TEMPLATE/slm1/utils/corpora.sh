@@ -4,7 +4,7 @@
 # shellcheck source-path=SCRIPTDIR/..
 . utils/parse_options.sh
 
-# librispeech_sets <train_set>: set train_sets, valid_sets, test_sets, and `subsets`: all of them by LibriSpeech's names
+# librispeech_sets <train_set>: set train_sets, valid_sets, test_sets, and `subsets`, LibriSpeech's names of all of them
 librispeech_sets() {
     case $1 in
         train_clean_100) train_sets="train_clean_100" ;;
@@ -19,7 +19,7 @@ librispeech_sets() {
     subsets=${subsets//_/-}
 }
 
-# fold_list <protocol> <fold> <folds>: print the folds to run; <folds> overrides <fold>, `all` stands for every fold
+# fold_list <protocol> <fold> <folds>: print the folds to run; <folds> overrides <fold>, and may be `all`
 fold_list() {
     local count one wanted
     case $1 in
@@ -38,10 +38,10 @@ fold_list() {
     done
 }
 
-# iemocap_validation <protocol>: set `valid_part`, the part of a fold to validate on, and the `model` that decodes
+# iemocap_validation <protocol>: set `valid_part`, the part of a fold for validation, and `model`, the checkpoint to use
 iemocap_validation() {
     valid_part=dev model=valid.acc.ave.pth
-    [[ $1 != emobox ]] || valid_part=train model=latest.pth # no development set to choose a model with: the last epoch
+    [[ $1 != emobox ]] || valid_part=train model=latest.pth # no development set: use the last epoch
 }
 
 # prepare_iemocap <datadir> <protocol> <fold> <name> <options>...: create train_<name>, dev_<name> and test_<name>

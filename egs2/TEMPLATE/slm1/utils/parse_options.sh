@@ -5,11 +5,11 @@
 #     stage=1          # first stage to run
 #     # End of options
 #
-# parse_options <script> "$@"      set them from `--stage 3`; --help prints the script's head comment, then every option
-#                                  with its comment and its value
-# parse_own_options <script> "$@"  the same for a script that calls another one: the options that it does not declare,
-#                                  and --help, are left in the array `others`; `help_requested` is true after --help
-# split_words <array> <name> <text>  split an option that holds options of another command, such as --train_args
+# parse_options <script> "$@"      set the options from arguments such as `--stage 3`; --help prints the comment at the
+#                                  top of the script, then every option with its comment and its value
+# parse_own_options <script> "$@"  the same for a script that calls another one: the array `others` gets --help and the
+#                                  options that the script does not declare; `help_requested` is true after --help
+# split_words <array> <name> <text>  split the value of an option that holds options of another command (--train_args)
 #
 # Requires bash 4.4 or newer.
 
@@ -39,7 +39,7 @@ _is_option() {
     return 1
 }
 
-# Print the options one of whose words begins like a word of an unknown name.
+# Print the options that have a word with the same first two letters as a word of an unknown name.
 _similar_options() {
     local name word found=() words
     IFS=_ read -ra words <<<"$1"
@@ -81,7 +81,7 @@ parse_options() {
         esac
         name=${1#--}
         name=${name//-/_}
-        _is_option "$name" || die "unknown option $1; similar options: $(_similar_options "$name") (all: --help)"
+        _is_option "$name" || die "unknown option $1; similar options: $(_similar_options "$name") (--help lists all)"
         _set_option "$name" "$@"
         shift 2
     done
@@ -116,12 +116,12 @@ _set_option() {
 }
 
 # Words are separated by white space outside '...', "...", {...} and [...]. Quotes are removed, except inside brackets,
-# which hold YAML: there a quote counts only where a YAML value may start, so that the ' in [it's] is an apostrophe.
-# Backslashes are literal.
+# whose content is YAML. Inside brackets, a quote opens a string only where a YAML value may start, so that the ' in
+# [it's] is an apostrophe. Backslashes are literal.
 split_words() {
     local -n _words=$1
     local name=$2 text=$3 before_value=$' \t\n{[,:\'"'
-    local word='' quote='' brackets='' in_word='' previous='' character index # brackets: the closing ones to come
+    local word='' quote='' brackets='' in_word='' previous='' character index # brackets: closing ones still expected
     _words=()
     for ((index = 0; index < ${#text}; index++)); do
         character=${text:index:1}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepare LibriSpeech as data folders. db.sh sets its location.
+# Convert LibriSpeech to data folders. db.sh sets the location of the corpus.
 #
 # Options, with their values in brackets:
 
@@ -7,11 +7,11 @@
 set -euo pipefail
 
 # Options
-datadir=data      # folder for the data folders
+datadir=data      # parent folder of the data folders
 subsets=          # subsets of LibriSpeech, separated by commas
 download=false    # true: download missing subsets
 check_counts=true # false: accept incomplete subsets
-nj=4              # parallel processes
+nj=4              # number of threads
 # End of options
 
 . utils/parse_options.sh

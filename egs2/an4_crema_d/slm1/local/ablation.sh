@@ -2,7 +2,7 @@
 # Ablation: train and decode the variants of conf/ablation.yaml, and compare them in RESULTS.md.
 #
 # Examples: ./local/ablation.sh --jobs 2                                       all variants and seeds
-#           ./local/ablation.sh --variants "harmonifuse naive" --seeds 1       two trainings
+#           ./local/ablation.sh --variants "harmonifuse naive" --seeds 1       two training runs
 #           ./local/ablation.sh --test_sets "dev_an4 dev_crema_d" --out exp/ablation/dev/RESULTS.md
 #           ./local/ablation.sh --help                                         all options
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # Options
-datadir=data   # folder for the data folders
+datadir=data   # parent folder of the data folders
 download=false # true: download a missing corpus
 # End of options
 
@@ -17,11 +17,11 @@ parse_options local/data.sh "$@"
 . ./path.sh
 . ./db.sh
 
-# to_download <name> <folder> <file in it> <URL>: succeed if a corpus is missing; stop unless it may be downloaded
+# to_download <name> <folder> <file in it> <URL>: fail if the corpus exists; stop if it is missing and download is false
 to_download() {
     [[ ! -e $2/$3 ]] || return 1
     [[ $download == true ]] || die "$1: '$2/$3' does not exist. Set $1 in the environment or in db.sh to the folder" \
-        "of the corpus, or download it from $4 with --download true (of run.sh: --local_data_opts '--download true')"
+        "of the corpus, or download it from $4 with --download true (in run.sh: --local_data_opts '--download true')"
     echo "$1: downloading $4 to $2"
     mkdir -p "$(dirname "$2")"
 }

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # Options
-datadir=data    # folder for the data folders
+datadir=data    # parent folder of the data folders
 protocol=superb # split of IEMOCAP: superb, emobox, loso10 or espnet
 fold=1          # fold of the protocol
 labels=4        # emotion classes; see run.sh
@@ -24,6 +24,6 @@ IFS=, read -ra label_list <<<"$labels"
 
 for name in "${names[@]}"; do
     options=(--labels "${label_list[@]}")
-    [[ $name != asr ]] || options=(--text_case lower) # all transcribed turns, whatever their emotion
+    [[ $name != asr ]] || options=(--text_case lower) # all transcribed turns, with any emotion label
     prepare_iemocap "$datadir" "$protocol" "$fold" "$name" --task "$name" "${options[@]}"
 done

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Stage 1 of this recipe: LibriSpeech, and one fold of IEMOCAP. db.sh sets their locations.
 #
-# Options, with their values in brackets; those for LibriSpeech follow:
+# Options, with their values in brackets; the options for LibriSpeech are listed after them:
 
 # shellcheck source-path=SCRIPTDIR/..
 set -euo pipefail
 
 # Options
-datadir=data    # folder for the data folders
+datadir=data    # parent folder of the data folders
 protocol=superb # split of IEMOCAP: superb, emobox, loso10 or espnet
 fold=1          # fold of the protocol
 # End of options

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Ablation: train and decode the variants of conf/ablation.yaml, and compare them in RESULTS.md. By default one seed of
-# each variant, four epochs, two runs in parallel; options override this.
+# Ablation: train and decode the variants of conf/ablation.yaml, and compare them in RESULTS.md. By default,
+# each variant is trained with one seed for four epochs, and two runs are in parallel; options override this.
 #
 # Examples: ./local/ablation.sh                                                all variants
-#           ./local/ablation.sh --variants "harmonifuse naive"                 two trainings
+#           ./local/ablation.sh --variants "harmonifuse naive"                 two training runs
 #           ./local/ablation.sh --test_sets "dev_asr dev_ser" --out exp/ablation/dev/RESULTS.md
 #           ./local/ablation.sh --help                                         all options
 

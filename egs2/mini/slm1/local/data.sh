@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stage 1 of this recipe: create a synthetic corpus, and prepare it as LibriSpeech and IEMOCAP are prepared. A second
-# call creates only what is missing.
+# Stage 1 of this recipe: create a synthetic corpus, and convert it to data folders with the readers of LibriSpeech
+# and IEMOCAP. A second call creates only the missing parts.
 #
 # Options, with their values in brackets:
 
@@ -8,10 +8,10 @@
 set -euo pipefail
 
 # Options
-datadir=data      # folder for the data folders
+datadir=data      # parent folder of the data folders
 corpus_dir=corpus # folder in which LibriSpeech/ and IEMOCAP_full_release/ are created
 seed=0            # random seed of voices, sentences and emotions
-scale=1           # factor of the number of sentences
+scale=1           # factor by which the number of sentences is multiplied
 nj=2              # parallel processes
 # End of options
 

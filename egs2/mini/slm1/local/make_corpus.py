@@ -1,6 +1,6 @@
 """Create the mini corpus: read speech in LibriSpeech's layout and acted speech in IEMOCAP's, synthesised by eSpeak NG.
 
-The same seed and scale give the same samples. A second call creates only what is missing.
+The same seed and scale give the same samples. A second call creates only the missing parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("out_dir", type=Path, help="folder in which LibriSpeech/ and IEMOCAP_full_release/ are created")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="factor of the number of sentences (default: %(default)s)"
+        "--scale", type=float, default=1.0, help="multiplies the number of sentences (default: %(default)s)"
     )
     parser.add_argument("--nj", type=int, default=2, help="number of processes (default: %(default)s)")
     return parser
@@ -44,7 +44,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
 def make_corpus(out_dir: Path, seed: int, scale: float, nj: int) -> None:
     """Create the chapters and dialogs that do not exist yet.
 
-    Each one is created by its own process, because eSpeak NG's voices have a state.
+    A separate process creates each of them, because eSpeak NG's voices have a state.
 
     Raises:
         InputError: if the folder has a corpus with another seed or scale.
@@ -69,13 +69,13 @@ def _run(job: Job) -> int:
 
 
 def _check_settings(out_dir: Path, settings: dict[str, float]) -> None:
-    """Create the folder with a file of its settings, or check those of an earlier call."""
+    """Create the folder with a file of the settings, or compare the settings with those of an earlier call."""
     settings_file = out_dir / "corpus.json"
     if settings_file.is_file():
         earlier = json.loads(settings_file.read_text(encoding="utf-8"))
         if earlier != settings:
             raise InputError(
-                f"{settings_file}: created with {earlier}, but called with {settings}; "
+                f"{settings_file}: the corpus was created with {earlier}, but this call has {settings}; "
                 f"remove {out_dir} or choose another folder"
             )
         return

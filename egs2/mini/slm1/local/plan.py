@@ -10,8 +10,8 @@ from itertools import islice
 from sentences import draw_sentences
 from voices import Voice
 
-# Voice variants of eSpeak NG. No training set has a test voice; the actors of the fifth session are test voices, too. A
-# variant listed twice stands for two readers, with different size, pitch and rate.
+# Voice variants of eSpeak NG. The voices of the test sets, which include the actors of the fifth session, are in no
+# training set. A variant that is listed twice is two readers, with different size, pitch and rate.
 READERS = {
     "train-mini": 2 * "m1 m3 m4 m5 m7 m8 f1 f2 f3 f5 Alex adam Gene Lee ed paul Michael linda belinda steph ",
     "dev-mini": "m6 Alicia benjamin",
@@ -19,8 +19,8 @@ READERS = {
 }
 ACTORS = (("f1", "m1"), ("f2", "m7"), ("f3", "m3"), ("f5", "m5"), ("f4", "m2"))
 ACTED = ("neu", "ang", "hap", "sad")
-# Names of the release's dialogs by session, irregular ones included; in sessions 1 to 4 the last two are the dialogs of
-# the development and test sets.
+# Names of the dialogs of each session as in the release, with irregular ones. In sessions 1 to 4, the last two dialogs
+# are in the development and the test set.
 DIALOGS = (
     "Ses01F_impro01 Ses01M_impro02 Ses01F_script01_1 Ses01M_script01_2 Ses01F_script02_1 Ses01M_script03_2",
     "Ses02F_impro01 Ses02M_impro02 Ses02F_script01_1 Ses02M_script01_2 Ses02F_script02_1 Ses02M_script03_2",
@@ -36,8 +36,8 @@ class Sizes:
 
     Attributes:
         read: Sentences of each reader in the training, development and test subset.
-        acted: Sentences of each actor, each in four emotions, in the training, development and test dialogs, and in
-            those of unseen actors.
+        acted: Sentences of each actor in the training, development and test dialogs, and in the dialogs of unseen
+            actors. Each sentence is spoken in four emotions.
     """
 
     read: tuple[int, int, int] = (30, 20, 30)
@@ -80,7 +80,7 @@ class Dialog:
 
 
 def plan(sizes: Sizes, seed: int) -> tuple[list[Chapter], list[Dialog]]:
-    """Return all chapters and dialogs; no sentence occurs in two chapters or with two actors."""
+    """Return all chapters and dialogs; no sentence is in two chapters, or is spoken by two actors."""
     generator = random.Random(seed)
     groups = [(subset, names.split()) for subset, names in READERS.items()]
     total = sum(count * len(names) for count, (_, names) in zip(sizes.read, groups, strict=True))
@@ -101,7 +101,7 @@ def _voice(name: str, generator: random.Random) -> Voice:
 
 
 def _session(number: int, sizes: Sizes, sentences: Iterator[str], generator: random.Random) -> Iterator[Dialog]:
-    """Yield the dialogs of a session; the training sentences are distributed over all but the last two."""
+    """Yield the dialogs of a session; the training sentences are distributed over all dialogs but the last two."""
     voices = dict(zip("FM", (_voice(name, generator) for name in ACTORS[number]), strict=True))
     names = DIALOGS[number].split()
     parts: list[tuple[Sequence[str], int]]
@@ -118,12 +118,12 @@ def _session(number: int, sizes: Sizes, sentences: Iterator[str], generator: ran
 
 
 def _label(emotion: str, generator: random.Random) -> str:
-    """Return the annotation of an emotion: some happiness is labelled excitement, as in the release."""
+    """Return the label of an acted emotion: some happy turns are labelled excitement, as in the release."""
     return "exc" if emotion == "hap" and generator.random() < 0.3 else emotion
 
 
 def _with_others(lines: Sequence[Line], generator: random.Random) -> Iterator[Line]:
-    """Yield the turns, and some with frustration or without agreement, which the four classes exclude."""
+    """Yield the turns, and a few labelled frustration or without agreement, which are not of the four classes."""
     for line in lines:
         yield line
         if generator.random() < 0.04:

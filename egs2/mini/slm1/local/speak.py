@@ -16,7 +16,7 @@ FEMALE = ("Alicia", "Annie", "belinda", "linda", "steph")
 
 
 def exists(root: Path, part: Chapter | Dialog) -> bool:
-    """Return whether the folder of a chapter or dialog exists; it is complete then."""
+    """Return whether the folder of a chapter or dialog exists; an existing folder is complete."""
     if isinstance(part, Chapter):
         return synthetic.chapter_folder(root, part.subset, part.reader, part.chapter).exists()
     return synthetic.dialog_folder(root, part.name).exists()
@@ -48,7 +48,7 @@ def make_dialog(root: Path, dialog: Dialog, seed: int) -> int:
 
 
 def write_speakers(root: Path, chapters: Sequence[Chapter]) -> None:
-    """Write ``SPEAKERS.TXT``; one reader's name contains a bar, as in the release."""
+    """Write ``SPEAKERS.TXT``; one reader's name contains a vertical bar, as in the release."""
     readers = (_reader(index, chapter) for index, chapter in enumerate(chapters))
     synthetic.write_speakers(root, "Readers of this corpus: voices of eSpeak NG", readers)
 

@@ -24,9 +24,9 @@ RETRIEVAL, UTF8 = 1, 1
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice: its name in eSpeak NG, its pitch (0..100; 50 is the variant's default), words a minute, and size.
+    """A voice: name in eSpeak NG, pitch (0..100; 50 is the default of the variant), words per minute, and size.
 
-    A size of 1.05 is a vocal tract longer by 5 %: all formants and the pitch are lower by 5 %.
+    A size of 1.05 is a vocal tract that is 5 % longer: all formants and the pitch are 5 % lower.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Emotion:
-    """Difference of an emotion from the voice's neutral speech.
+    """How speech with an emotion differs from the neutral speech of the voice.
 
     Attributes:
         rate: Factor of the speaking rate.
@@ -45,7 +45,7 @@ class Emotion:
         spread: Factor of the pitch's deviation from its mean.
         slope: Semitones by which the pitch rises from the start of the sentence to its end.
         gain: Level in decibels.
-        tilt: Spectral tilt around 1 kHz, in decibels an octave; tense voices have a positive one.
+        tilt: Spectral tilt around 1 kHz, in decibels per octave; positive for tense voices.
         breath: Share of noise in voiced sounds at 8 kHz, 0..1.
     """
 
@@ -65,12 +65,12 @@ EMOTIONS = {
     "sad": Emotion(rate=0.78, pitch=-2.0, spread=0.4, slope=-1.0, gain=-6.0, tilt=-3.5, breath=0.8),
     "fru": Emotion(rate=1.0, pitch=1.0, spread=1.2, slope=-4.0, gain=3.0, tilt=1.5, breath=0.4),
 }
-# Standard deviations of a performance around its emotion, in the units of Emotion.
+# Standard deviation of the values of a performance around those of its emotion.
 VARIATION = Emotion(rate=0.05, pitch=0.8, spread=0.2, slope=1.0, gain=1.2, tilt=0.6, breath=0.06)
 
 
 def perform(emotion: Emotion, generator: np.random.Generator) -> Emotion:
-    """Draw a performance of an emotion: normally distributed values around those of the emotion."""
+    """Draw a performance of an emotion: values normally distributed around those of the emotion."""
     drawn = {key: float(generator.normal(mean, getattr(VARIATION, key))) for key, mean in vars(emotion).items()}
     drawn["breath"] = min(max(drawn["breath"], 0.02), 0.98)
     drawn["spread"] = max(drawn["spread"], 0.1)
@@ -78,7 +78,7 @@ def perform(emotion: Emotion, generator: np.random.Generator) -> Emotion:
 
 
 class Speaker:
-    """eSpeak NG in this process.
+    """Speech synthesis with eSpeak NG in this process.
 
     Its voices have a state: the samples of a sentence depend on the sentences before it. Reproducible audio needs a new
     process.
@@ -95,7 +95,7 @@ class Speaker:
             raise OSError(f"eSpeak NG does not start with the data in {data.decode()}; reinstall espeakng-loader")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # the default seed is the time
         self._chunks: list[np.ndarray] = []
-        self._callback = self._make_callback()  # ctypes holds no reference
+        self._callback = self._make_callback()  # keeps a reference, which ctypes does not
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _make_callback(self) -> Any:
@@ -117,8 +117,8 @@ class Speaker:
         """
         if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
             raise InputError(f"eSpeak NG has no voice '{voice.name}'")
-        words_a_minute = round(voice.rate * rate * voice.size)  # the size is applied by resampling, which slows down
-        for parameter, value in ((RATE, words_a_minute), (VOLUME, 90), (PITCH, voice.pitch), (RANGE, 50)):
+        words_per_minute = round(voice.rate * rate * voice.size)  # resampling to the size slows the speech down
+        for parameter, value in ((RATE, words_per_minute), (VOLUME, 90), (PITCH, voice.pitch), (RANGE, 50)):
             self._library.espeak_SetParameter(parameter, value, 0)
         text = sentence.encode()
         self._chunks.clear()
