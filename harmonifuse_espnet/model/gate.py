@@ -51,11 +51,11 @@ class Projection(nn.Module):
 
 
 class PromptGate(Projection):
-    """``z_t = g_t * A(h_t) + (1 - g_t) * B(h_t, stats)``, ``g_t = sigmoid(W [h_t; q])``, q the prompt's summary.
+    """``z_t = g_t * A(h_t) + (1 - g_t) * B(h_t, stats)``, ``g_t = sigmoid(W [h_t; q])``.
 
-    ``stats`` are the mean and standard deviation of h over the valid frames of the utterance, which depend on the voice
-    more than on the words. They are normalised by :class:`TaskNorm`, because they vary little between utterances
-    relative to their values.
+    q is the mean of the prompt's embeddings. ``stats`` are the mean and standard deviation of h over the valid frames
+    of the utterance, which depend on the voice more than on the words. They are normalised by :class:`TaskNorm`,
+    because they vary little between utterances relative to their values.
     """
 
     def __init__(self, input_size: int, output_size: int, summary_size: int, num_tasks: int) -> None:

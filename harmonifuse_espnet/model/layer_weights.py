@@ -84,7 +84,7 @@ class PerTaskWeights(LayerWeights):
 
 
 class PromptWeights(LayerWeights):
-    """Weights from the prompt's summary q: ``softmax((MLP(q) + b) / temperature)``.
+    """Weights from the prompt: ``softmax((MLP(q) + b) / temperature)``, q the mean of the prompt's embeddings.
 
     q is normalised, and the last linear layer is initialised with zeros, so that the weights do not
     depend on the prompt at first, and do not collapse onto one layer.
