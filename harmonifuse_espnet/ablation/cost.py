@@ -17,6 +17,7 @@ class Cost:
     """The cost of one run; values that were not recorded are None.
 
     Attributes:
+        parameters: Number of parameters.
         trained: Number of trained parameters.
         minutes: Duration of training with validation, without interruptions and incomplete epochs.
         audio_rate: Seconds of audio (before speed perturbation) per second of training (without validation).
