@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 RECIPES = sorted(ROOT.glob("egs2/*/slm1/README.md"))
 DECLARATION = re.compile(r"^([a-z][a-z0-9_]*)=.*\s# ", re.MULTILINE)
-OTHER_PROGRAMS = {"cd", ".", "python -m pip", "python -m mkdocs", "pip", "git", "tensorboard"}
+OTHER_PROGRAMS = {"cd", "cp", "rm", ".", "python -m pip", "python -m mkdocs", "pip", "git", "tensorboard"}
 
 
 def blocks(path: Path, *languages: str) -> Iterator[str]:
