@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from harmonifuse_espnet.common.experiment import Experiment, read_run, update_run
+from harmonifuse_espnet.common.experiment import Experiment, read_run, training_seconds, update_run
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 from harmonifuse_espnet.data.datadir import read_table
 
@@ -72,9 +72,9 @@ def read_cost(exp_dir: Path, tag: str) -> Cost | None:
     experiment, run = Experiment(exp_dir), read_run(exp_dir)
     if not experiment.checkpoint.is_file():
         return None
-    decoded = [(folder.tag, read_run(folder.dir)) for folder in experiment.decoded()]
-    counts = next((record for _, record in decoded if "parameters" in record), {})
-    speeds = [record for other, record in decoded if other == tag and "audio_seconds" in record]
+    counts = experiment.parameter_counts()
+    decoded = (read_run(folder.dir) for folder in experiment.decoded() if folder.tag == tag)
+    speeds = [record for record in decoded if "audio_seconds" in record]
     audio = sum(speed["audio_seconds"] for speed in speeds)
     epochs = experiment.epochs()
     training = [epoch["train"] for epoch in epochs]
@@ -83,7 +83,7 @@ def read_cost(exp_dir: Path, tag: str) -> Cost | None:
     return Cost(
         parameters=counts.get("parameters"),
         trained=counts.get("trained_parameters"),
-        minutes=sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values()) / 60,
+        minutes=training_seconds(epochs) / 60,
         audio_rate=run["audio_seconds"] / seconds if "audio_seconds" in run else None,
         memory=max(cached) * 2**30 if cached else run.get("peak_memory_bytes"),
         rtf=sum(speed["seconds"] for speed in speeds) / audio if audio else None,

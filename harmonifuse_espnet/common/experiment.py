@@ -11,7 +11,7 @@ An experiment folder holds::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,16 +114,6 @@ class Experiment:
         """Figures."""
         return self.dir / "images"
 
-    @property
-    def train_log(self) -> Path:
-        """Log of the training."""
-        return self.dir / "train.log"
-
-    @property
-    def packed_model(self) -> Path:
-        """Packed model of stage 9."""
-        return self.dir / "model.zip"
-
     def decode_dir(self, tag: str, test_set: str) -> DecodeDir:
         """Return the folder of a decoded test set, which need not exist."""
         return DecodeDir(self.dir / f"decode_{tag}" / test_set)
@@ -135,6 +125,11 @@ class Experiment:
     def scored(self) -> Iterator[DecodeDir]:
         """Yield the folders of all scored test sets, sorted by name."""
         yield from (folder for folder in self.decoded() if folder.scores.is_file())
+
+    def parameter_counts(self) -> Record:
+        """Return the record of the first decoded test set that has ``parameters`` and ``trained_parameters``, or {}."""
+        records = (read_run(folder.dir) for folder in self.decoded())
+        return next((record for record in records if "parameters" in record), {})
 
     def read_config(self) -> dict[str, Any]:
         """Read the training configuration; return {} if ``config.yaml`` does not exist."""
@@ -155,11 +150,10 @@ class Experiment:
         stats = torch.load(self.checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
         return [stats[number] for number in sorted(stats)]
 
-    def training_time(self) -> tuple[float, int]:
-        """Return the training time in seconds, with validation but without interruptions, and the number of steps."""
-        epochs = self.epochs()
-        seconds = sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
-        return seconds, max(epoch["train"]["total_count"] for epoch in epochs)
+
+def training_seconds(epochs: Sequence[Mapping[str, Mapping[str, Any]]]) -> float:
+    """Return the training time of ``epochs``, with validation but without interruptions."""
+    return sum(phase["time"].total_seconds() for epoch in epochs for phase in epoch.values())
 
 
 def read_run(folder: Path) -> Record:

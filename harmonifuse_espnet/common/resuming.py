@@ -44,6 +44,16 @@ def process_resumably(
     return done
 
 
+def longest_first(lengths: Mapping[str, int]) -> list[str]:
+    """Sort utterance ids by length, the longest first, for batches with little padding.
+
+    Example:
+        >>> longest_first({"b": 5, "a": 5, "c": 9})
+        ['c', 'a', 'b']
+    """
+    return sorted(lengths, key=lambda utterance: (-lengths[utterance], utterance))
+
+
 def file_fingerprint(path: str | Path) -> dict[str, Any]:
     """Return the name, size and modification time of a file; the latter two are None if it does not exist."""
     stat = Path(path).stat() if Path(path).exists() else None

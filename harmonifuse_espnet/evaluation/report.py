@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from harmonifuse_espnet.common.experiment import Experiment, read_run
+from harmonifuse_espnet.common.experiment import Experiment, training_seconds
 from harmonifuse_espnet.evaluation.markdown import link, section, table
 from harmonifuse_espnet.evaluation.scores import ScoredSet
 
@@ -66,14 +66,14 @@ def _training(exp_dir: Path, name: str, out_dir: Path, train_config: Path | None
     experiment = Experiment(exp_dir)
     full = f"`{name}/{experiment.config.name}`"
     yield f"- training config: {f'{link(train_config, out_dir)}, in full {full}' if train_config else full}"
-    counts = next((run for folder in experiment.decoded() if "parameters" in (run := read_run(folder.dir))), None)
-    if counts:
+    if counts := experiment.parameter_counts():
         yield f"- parameters: {counts['parameters']:,}, trained {counts['trained_parameters']:,}"
     phases = {"training": experiment, **{f"pre-training, `{each.dir.name}`": each for each in experiment.pretraining()}}
     for phase, each in phases.items():
         if each.checkpoint.is_file():
-            seconds, steps = each.training_time()
-            yield f"- {phase}: {seconds / 60:.1f} minutes, {steps:,} steps, validation included"
+            epochs = each.epochs()
+            minutes, steps = training_seconds(epochs) / 60, max(epoch["train"]["total_count"] for epoch in epochs)
+            yield f"- {phase}: {minutes:.1f} minutes, {steps:,} steps, validation included"
 
 
 def _scores(scored: Iterable[ScoredSet], answer: str) -> Iterator[tuple[ScoredSet, str, str, Mapping[str, Any]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files
 from harmonifuse_espnet.common.progress import progress
-from harmonifuse_espnet.common.resuming import file_fingerprint, process_resumably
+from harmonifuse_espnet.common.resuming import file_fingerprint, longest_first, process_resumably
 from harmonifuse_espnet.data.alignment import (
     COMMENT,
     CTM,
@@ -104,7 +104,7 @@ def _find_ctc_peaks(
         times = ctc_alignment.ctc_peak_times(model, speech, tasks, [texts[key] for key in batch])
         return [{"peaks": peaks} for peaks in times]
 
-    by_length = sorted(texts, key=lambda key: (-int(tables["utt2num_samples"][key]), key))
+    by_length = longest_first({key: int(tables["utt2num_samples"][key]) for key in texts})
     done = process_resumably(partial, settings, by_length, batch_size, align_batch)
     return {key: entry["peaks"] for key, entry in done.items()}
 

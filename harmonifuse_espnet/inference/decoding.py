@@ -15,7 +15,7 @@ import numpy as np
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import RUN, DecodeDir, format_run
 from harmonifuse_espnet.common.files import write_files
-from harmonifuse_espnet.common.resuming import process_resumably
+from harmonifuse_espnet.common.resuming import longest_first, process_resumably
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
 from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_table
 from harmonifuse_espnet.inference.gate_trace import GateTrace, trace_gate
@@ -47,7 +47,7 @@ class DecodeData:
     @property
     def by_length(self) -> list[str]:
         """Utterance ids in the order of length, the longest first."""
-        return sorted(self.speech, key=lambda key: (-self.num_samples[key], key))
+        return longest_first(self.num_samples)
 
     def load(self, key: str) -> np.ndarray:
         """Read the speech of an utterance: samples (N,) or features (T, features)."""

@@ -10,6 +10,7 @@ import torch
 from espnet2.torch_utils.device_funcs import to_device
 
 from harmonifuse_espnet.data.batch import collate
+from harmonifuse_espnet.train.parameters import count_parameters, total_counts
 
 if TYPE_CHECKING:
     from harmonifuse_espnet.data.tasks import SpeechTask
@@ -18,11 +19,8 @@ if TYPE_CHECKING:
 
 def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
     """Count all ``parameters`` of a model, and the trained ones (``trained_parameters``)."""
-    sizes = [(value.numel(), value.requires_grad) for value in model.parameters()]
-    return {
-        "parameters": sum(size for size, _ in sizes),
-        "trained_parameters": sum(size for size, trained in sizes if trained),
-    }
+    total, trained = total_counts(count_parameters(model))
+    return {"parameters": total, "trained_parameters": trained}
 
 
 @torch.no_grad()

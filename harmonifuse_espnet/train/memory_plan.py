@@ -12,6 +12,7 @@ from torch import nn
 from harmonifuse_espnet.model.activations import BatchShape, Precision
 from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
 from harmonifuse_espnet.model.pretrained import Pretrained
+from harmonifuse_espnet.train.parameters import count_parameters, total_counts
 
 CUDA_CONTEXT = 800_000_000  # bytes, with the workspaces of cuBLAS and cuDNN
 FRAGMENTATION = 0.1  # fraction of the activations
@@ -30,7 +31,7 @@ def estimate_memory(
         state_bytes: Bytes of optimizer state for each trained parameter (:func:`optimizer_state_bytes`).
         ranks: Number of processes; with more than one, each holds a second copy of the gradients (DDP's buckets).
     """
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    _, trained = total_counts(count_parameters(model))
     parts = {
         "weights": weight_bytes(model, precision.gpu),
         "gradients": 4 * trained * (2 if ranks > 1 else 1),

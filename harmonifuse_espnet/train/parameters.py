@@ -119,9 +119,14 @@ def count_parameters(model: nn.Module) -> Counts:
     return counts
 
 
+def total_counts(counts: Counts) -> tuple[int, int]:
+    """Return the number of parameters and of trained parameters of all components."""
+    return sum(total for total, _ in counts.values()), sum(trained for _, trained in counts.values())
+
+
 def format_counts(counts: Counts) -> str:
-    totals = tuple(sum(column) for column in zip(*counts.values(), strict=True))
-    rows = [(name, f"{total:,}", f"{trained:,}") for name, (total, trained) in [*counts.items(), ("total", totals)]]
+    components = [*counts.items(), ("total", total_counts(counts))]
+    rows = [(name, f"{total:,}", f"{trained:,}") for name, (total, trained) in components]
     return format_rows([("component", "parameters", "trained"), *rows])
 
 
