@@ -18,7 +18,6 @@ from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import AbsTask, IteratorOptions
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.abs_espnet_model import AbsESPnetModel
-from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str2bool, str_or_none
 
@@ -42,13 +41,14 @@ from harmonifuse_espnet.train.parameters import (
     set_parameter_groups,
 )
 from harmonifuse_espnet.train.registry import CLASS_CHOICES, check_arguments
+from harmonifuse_espnet.train.trainer import HarmoniFuseTrainer
 
 
 class HarmoniFuseTask(AbsTask):
     """ESPnet's trainer for :class:`harmonifuse_espnet.model.harmonifuse.HarmoniFuseModel`."""
 
     num_optimizers = 1
-    trainer = Trainer
+    trainer = HarmoniFuseTrainer
     class_choices_list = CLASS_CHOICES
 
     @classmethod
