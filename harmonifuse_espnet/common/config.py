@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.yaml_file import read_yaml
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -78,13 +77,8 @@ def _read(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _load_mapping(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        referrer = f", which is the base of {chain[-1]}" if chain else ""
-        raise MissingFileError(f"{path}: no such configuration{referrer}; correct the path") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from error
+    referrer = f"it is the base of {chain[-1]}; " if chain else ""
+    config = read_yaml(path, f"{referrer}correct the path")
     config = {} if config is None else config
     if not isinstance(config, dict):
         raise InputError(f"{path}: a configuration must be a mapping of options to values, got {config!r}")

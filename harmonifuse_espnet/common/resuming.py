@@ -62,9 +62,12 @@ def file_fingerprint(path: str | Path) -> dict[str, Any]:
 
 def _resume(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:
     """Return the results of an interrupted call with the same settings, and remove incomplete lines from the file."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    complete = [json.loads(line) for line in lines if line.endswith("\n")]
-    kept = complete[1:] if complete and complete[0] == settings else []
-    content = "".join(json.dumps(entry) + "\n" for entry in [settings, *kept])
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # without an incomplete last line
+    try:
+        complete = [json.loads(line) for line in lines]
+        kept = {entry.pop("id"): entry for entry in complete[1:]} if complete and complete[0] == settings else {}
+    except (ValueError, AttributeError, KeyError, TypeError):  # damaged, such as by a power failure
+        kept = {}
+    content = "".join(json.dumps(entry) + "\n" for entry in [settings, *({"id": key, **kept[key]} for key in kept)])
     write_files(path.parent, {path.name: content})
-    return {entry.pop("id"): entry for entry in kept}
+    return kept

@@ -13,6 +13,7 @@ duration cost keeps boundaries from stop closures within words, which have low e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.text import read_lines
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
 CTM = "ctm"  # file name in a dump folder
@@ -137,22 +139,24 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
     """Read the words of each utterance; lines that start with ``;;`` are comments.
 
     Raises:
-        FileNotFoundError: if the file does not exist.
+        MissingFileError: if the file does not exist.
         InputError: on an invalid line; the message has its number.
     """
     utterances: dict[str, list[Word]] = {}
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.startswith(COMMENT):
-                continue
-            try:
-                utterance, _, start_field, duration_field, text, *_ = line.split()
-                start, duration = float(start_field), float(duration_field)
-            except ValueError as error:
-                raise InputError(
-                    f"{path}:{number}: expected 'utterance channel start duration word', got {line.rstrip()!r}"
-                ) from error
-            utterances.setdefault(utterance, []).append(Word(text, start, round(start + duration, 4)))
+    for number, line in read_lines(path, "run ./run.sh --stage 5 --align true"):
+        if line.startswith(COMMENT):
+            continue
+        try:
+            utterance, _, start_field, duration_field, text, *_ = line.split()
+            start, duration = float(start_field), float(duration_field)
+            if not (0 <= start < math.inf and 0 < duration < math.inf):
+                raise ValueError
+        except ValueError as error:
+            raise InputError(
+                f"{path}:{number}: expected 'utterance channel start duration word' in seconds, got {line.rstrip()!r}; "
+                "remove the file and run ./run.sh --stage 5 --align true"
+            ) from error
+        utterances.setdefault(utterance, []).append(Word(text, start, round(start + duration, 4)))
     return utterances
 
 

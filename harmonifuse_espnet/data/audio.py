@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import kaldiio
 import numpy as np
@@ -14,6 +14,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.text import LFS_POINTER
+from harmonifuse_espnet.data.audio_header import declared_frames, flac_md5_differs, is_complete_ogg, undeclared_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16000  # hertz, of all audio that the model reads
 FORMATS = ("flac", "wav")
 _FULL_SCALE = 32768
-_STREAMED_BYTES = 0x7FFFF000  # lengths from here on mean "unknown": the file was written to a pipe
 _UNKNOWN_FRAMES = 1 << 48  # libsndfile reports at least this many frames if a FLAC header has no length
-_TRUNCATED = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _IN_ARK = re.compile(r"(?P<ark>.+):\d+$")
 
 
@@ -33,28 +33,58 @@ def audio_file(location: str) -> Path:
     return Path(in_ark["ark"]) if in_ark and not Path(location).is_file() else Path(location)
 
 
-def read_audio(location: str, expected_rate: int | None = None) -> tuple[NDArray[np.float32], int]:
+def audio_stat(location: str) -> tuple[int, int]:
+    """Return the size and the modification time in ns of the file of a ``wav.scp`` entry; (-1, -1) if it is missing."""
+    path = audio_file(location)
+    if not path.is_file():
+        return -1, -1
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def find_audio(location: str) -> Path:
+    """Return the existing file of a ``wav.scp`` entry.
+
+    Raises:
+        MissingFileError: if the file does not exist.
+        InputError: if the entry is a command, as Kaldi allows.
+    """
+    path = audio_file(location)
+    if path.is_file():
+        return path
+    if location.rstrip().endswith("|"):
+        raise InputError(
+            f"{location!r}: a command (pipe), which is not run; run it once, and put the file that it writes into "
+            "wav.scp"
+        )
+    raise MissingFileError(f"{path}: no such audio file; correct the path in wav.scp or restore the file")
+
+
+def read_audio(
+    location: str, expected_rate: int | None = None, verify: bool = False
+) -> tuple[NDArray[np.float32], int]:
     """Read one audio file (any format of libsndfile), or one entry of a Kaldi archive.
 
     Args:
         location: A path, or ``archive.ark:offset``, as in ``wav.scp``; relative to the working directory.
         expected_rate: Required sampling rate in hertz; None for any.
+        verify: Whether to compare a FLAC file with the MD5 sum in its header, for files of other programs.
 
     Returns:
         Samples in [-1, 1], shape (N,), N > 0, and the sampling rate in hertz.
 
     Raises:
         MissingFileError: if the file does not exist.
-        InputError: if the file is not audio, is truncated or empty, or has several channels or another rate.
+        InputError: if the file is not audio, is truncated or empty, has a sample that is not a finite number, or has
+            several channels or another rate.
     """
-    path = audio_file(location)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such audio file; correct the path in wav.scp or restore the file")
-    samples, rate = _read_file(path) if path == Path(location) else _read_ark(location)
+    path = find_audio(location)
+    samples, rate = _read_file(path, verify) if path == Path(location) else _read_ark(location)
     if samples.ndim > 1:
         raise InputError(f"{location}: {samples.shape[1]} channels, expected 1; select one or mix them down")
     if not samples.size:
-        raise InputError(f"{location}: the audio is empty (0 samples)")
+        raise InputError(f"{location}: the audio is empty (0 samples); restore the file or remove the utterance")
+    check_finite(samples, rate, location)
     if expected_rate not in (None, rate):
         raise InputError(
             f"{location}: sampling rate {rate} Hz, expected {expected_rate} Hz; format_audio (stage 2) resamples"
@@ -62,38 +92,57 @@ def read_audio(location: str, expected_rate: int | None = None) -> tuple[NDArray
     return samples, rate
 
 
-def _read_file(path: Path) -> tuple[NDArray[np.float32], int]:
+def check_finite(samples: NDArray[np.float32], rate: int, where: str) -> None:
+    """Check that all samples (N,) are finite numbers; ``where`` names the file for the error message.
+
+    Raises:
+        InputError: if a sample is NaN or infinite; the message has their number and the time of the first.
+    """
+    bad = ~np.isfinite(samples)
+    if bad.any():
+        raise InputError(
+            f"{where}: {np.count_nonzero(bad)} of {len(samples)} samples are NaN or infinite, the first at "
+            f"{int(bad.argmax()) / rate:.3f} s; restore the file or remove the utterance"
+        )
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is a pointer of git-lfs, which has not downloaded the file itself."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def _read_file(path: Path, verify: bool) -> tuple[NDArray[np.float32], int]:
     if not path.stat().st_size:
-        raise InputError(f"{path}: the file is empty (0 bytes)")
+        raise InputError(f"{path}: the file is empty (0 bytes); restore it or remove the utterance")
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames >= _UNKNOWN_FRAMES:
                 raise InputError(
                     f"{path}: the header does not state the length; convert the file, for example with ffmpeg"
                 )
-            declared = max(file.frames, _declared_frames(path, file))
             samples = file.read(dtype="float32")
+            declared = declared_frames(path, file, len(samples))
+            damaged = verify and flac_md5_differs(path, file, samples)
+            undeclared = undeclared_bytes(path, file)
+            complete = file.format != "OGG" or is_complete_ogg(path)
             rate = int(file.samplerate)
     except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: not audio, or damaged ({error.error_string}); restore the file") from error
-    if len(samples) < declared:
-        raise InputError(f"{path}: truncated, {len(samples)} of {declared} samples; restore the file")
+        if is_lfs_pointer(path):
+            raise InputError(f"{path}: a git-lfs pointer, not audio; run 'git lfs pull' in its repository") from error
+        reason = error.error_string.rstrip(".") or "incomplete"
+        raise InputError(f"{path}: not audio, or damaged ({reason}); restore the file") from error
+    if len(samples) < declared or not complete:
+        count = f"{len(samples)} of {declared} samples" if len(samples) < declared else f"{len(samples)} samples"
+        raise InputError(f"{path}: truncated, {count}; restore the file")
+    if len(samples) > declared or undeclared:
+        more = f"{undeclared} bytes follow" if undeclared else f"the file has {len(samples)}"
+        raise InputError(
+            f"{path}: the header declares {declared} samples, but {more}; convert the file, for example with ffmpeg"
+        )
+    if damaged:
+        raise InputError(f"{path}: the audio differs from the MD5 sum in the header; restore the file")
     return samples, rate
-
-
-def _declared_frames(path: Path, file: soundfile.SoundFile) -> int:
-    """Return the number of frames that the header declares, 0 if unknown; libsndfile corrects it in truncated files."""
-    if file.format == "NIST":
-        with path.open("rb") as header:
-            count = re.search(rb"sample_count -i (\d+)", header.read(1024))
-        return int(count[1]) if count else 0
-    truncated = _TRUNCATED.search(file.extra_info)
-    if truncated is None:
-        return 0
-    declared_bytes, present_bytes = int(truncated[1]), int(truncated[2])
-    if declared_bytes >= _STREAMED_BYTES:
-        return 0
-    return file.frames * declared_bytes // max(present_bytes, 1) if file.frames else declared_bytes
 
 
 def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
@@ -104,9 +153,29 @@ def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
     if not isinstance(entry, tuple):
         raise InputError(f"{location}: this entry of the archive is a matrix, not audio")
     rate, samples = entry
-    if samples.dtype == np.int16:
-        return samples.astype(np.float32) / _FULL_SCALE, int(rate)
-    return samples.astype(np.float32), int(rate)
+    return as_float(samples, location), int(rate)
+
+
+def as_float(samples: NDArray[Any], where: str) -> NDArray[np.float32]:
+    """Return samples (N,) in [-1, 1]; integers are divided by the full scale of their type.
+
+    Raises:
+        InputError: if they are neither integers nor real numbers.
+
+    Example:
+        >>> as_float(np.array([16384, -32768], dtype=np.int16), "speech")
+        array([ 0.5, -1. ], dtype=float32)
+        >>> as_float(np.array([128, 192], dtype=np.uint8), "speech")
+        array([0. , 0.5], dtype=float32)
+    """
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    if samples.dtype.kind not in "iu":
+        raise InputError(f"{where}: samples of type {samples.dtype}, expected integers or real numbers")
+    info = np.iinfo(samples.dtype)
+    middle = 0 if info.min else (info.max + 1) // 2  # unsigned samples have their zero in the middle
+    scale = float(info.max) + 1.0 - middle
+    return ((samples.astype(np.float64) - middle) / scale).astype(np.float32)
 
 
 def resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.text import check_name, code_points, find_twin, normalize_text, read_lines
 
 TABLES = ("text", "utt2spk", "utt2task")
+SEGMENTS = "segments"
+REMEDY = "run the stage that creates this file"
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[!-.0-~]{1,200}")  # fast path of check_name
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,14 @@ class Utterance:
     """One utterance of a data folder.
 
     Attributes:
-        id: Utterance id, without spaces or slashes; unique among all utterances of a training or test set.
+        id: Utterance id, see :func:`harmonifuse_espnet.common.text.check_name`; unique among all utterances of a
+            training or test set.
         audio: Path of the audio file (or ``ark:offset`` in a dump folder).
         text: The target: the transcript for a text task, the label for a label task.
-        speaker: Speaker id, without spaces or slashes.
+        speaker: Speaker id.
         task: Name of the task in the table of tasks.
+        segment: Start and end of the utterance in ``audio`` in seconds, as in Kaldi's ``segments``; an end of -1 is the
+            end of the audio. None if it is all of ``audio``.
     """
 
     id: str
@@ -31,6 +40,7 @@ class Utterance:
     text: str
     speaker: str
     task: str
+    segment: tuple[float, float] | None = None
 
 
 def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
@@ -48,12 +58,16 @@ def corpus_root(corpus_dir: str | Path, expected: str, remedy: str) -> Path:
 def write_datadir(out_dir: str | Path, utterances: Iterable[Utterance]) -> int:
     """Write a data folder atomically and return its number of utterances.
 
+    Texts are normalised by :func:`harmonifuse_espnet.common.text.normalize_text`.
+
     Raises:
         InputError: if there are no utterances, an id is duplicate, or a value is invalid in a table.
         AccessError: if the folder cannot be written (read-only, disk full).
     """
     out_dir = Path(out_dir)
+    where = f"{out_dir}: text of '%s'"
     rows = sorted(utterances, key=lambda utterance: utterance.id)
+    rows = [replace(row, text=normalize_text(row.text, where % row.id)) for row in rows]
     _check(rows, out_dir)
     speakers: dict[str, list[str]] = {}
     for row in rows:
@@ -85,30 +99,45 @@ def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     With ``allow_empty``, values may be empty, such as hypotheses.
 
     Raises:
-        FileNotFoundError: if the file does not exist.
-        InputError: on a line without a value or with a duplicate key (with file:line), or if it is not UTF-8.
+        MissingFileError: if the file does not exist.
+        InputError: on a line without a value, with a duplicate key or with a key that cannot be a name (with
+            file:line), or if it is not UTF-8.
     """
     table: dict[str, str] = {}
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                key, *value = re.split(r"[ \t]+", line.strip(" \t\r\n"), maxsplit=1)
-                if not value and not (allow_empty and key):
-                    raise InputError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}")
-                if key in table:
-                    raise InputError(f"{path}:{number}: duplicate key '{key}'; remove one of its lines")
-                table[key] = value[0] if value else ""
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error}); convert it with iconv") from error
+    for number, line in read_lines(path, REMEDY):
+        key, *value = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1)
+        if not value and not (allow_empty and key):
+            raise InputError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}; correct the line")
+        if not _PLAIN_NAME.fullmatch(key):
+            check_name(key, f"{path}:{number}")
+        if key in table:
+            raise InputError(f"{path}:{number}: duplicate key '{key}'; remove one of its lines")
+        table[key] = value[0] if value else ""
     return table
+
+
+def read_lengths(path: str | Path) -> dict[str, int]:
+    """Read a table of lengths in samples or frames, such as ``utt2num_samples``.
+
+    Raises:
+        MissingFileError: if the file does not exist.
+        InputError: if a length is not a positive integer.
+    """
+    lengths = read_table(path)
+    for key, length in lengths.items():
+        if not (length.isascii() and length.isdecimal() and int(length)):
+            raise InputError(f"{path}: '{key}' has the length '{length}', expected a positive integer; {REMEDY} again")
+    return {key: int(length) for key, length in lengths.items()}
 
 
 def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
     """Read a data folder; ``audio`` names the file that lists the audio or the features.
 
+    With a file ``segments`` (utterance, recording, start and end in seconds), ``wav.scp`` lists recordings.
+
     Raises:
         MissingFileError: if one of the folder's files is missing.
-        InputError: if an utterance is missing from one of the files.
+        InputError: if an utterance is missing from one of the files, or a segment is invalid.
     """
     path = Path(path)
     names = (audio, *TABLES)
@@ -116,17 +145,52 @@ def read_datadir(path: str | Path, audio: str = "wav.scp") -> list[Utterance]:
     if missing:
         raise MissingFileError(f"{path}: incomplete data folder, {', '.join(missing)} missing; prepare it again")
     tables = {name: read_table(path / name) for name in names}
+    segments: dict[str, tuple[float, float]] = {}
+    if audio == "wav.scp" and (path / SEGMENTS).is_file():
+        tables[audio], segments = _read_segments(path / SEGMENTS, tables[audio])
     ids = set().union(*tables.values())
     for name, table in tables.items():
         absent = sorted(ids - set(table))
         if absent:
+            file = path / (SEGMENTS if segments and name == audio else name)
             other = next(other for other in names if absent[0] in tables[other])
             raise InputError(
-                f"{path / name}: {len(absent)} of {len(ids)} utterances missing, first '{absent[0]}', "
+                f"{file}: {len(absent)} of {len(ids)} utterances missing, first {_describe(absent[0], table)}, "
                 f"which is in {other}; prepare the folder again"
             )
     scp, text, speaker, task = tables.values()
-    return [Utterance(key, scp[key], text[key], speaker[key], task[key]) for key in sorted(ids)]
+    return [Utterance(key, scp[key], text[key], speaker[key], task[key], segments.get(key)) for key in sorted(ids)]
+
+
+def _read_segments(path: Path, recordings: dict[str, str]) -> tuple[dict[str, str], dict[str, tuple[float, float]]]:
+    """Read Kaldi's ``segments``; return the audio, and the start and end, of each utterance."""
+    audio, segments = {}, {}
+    for utterance, value in read_table(path).items():
+        try:
+            recording, start_field, end_field = value.split()
+            start, end = float(start_field), float(end_field)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: '{utterance}' has {value!r}, expected a recording, and a start and an end in seconds"
+            ) from error
+        if not 0 <= start < math.inf or not (end == -1 or start < end < math.inf):
+            raise InputError(
+                f"{path}: '{utterance}' is from {start_field} s to {end_field} s; expected 0 <= start < end, or an end "
+                "of -1 for the end of the recording"
+            )
+        if recording not in recordings:
+            raise InputError(
+                f"{path}: the recording {_describe(recording, recordings)} of '{utterance}' is not in wav.scp; add it "
+                "there, or remove the segment"
+            )
+        audio[utterance], segments[utterance] = recordings[recording], (start, end)
+    return audio, segments
+
+
+def _describe(name: str, others: Iterable[str]) -> str:
+    """Return an id in quotes; if another id looks the same, with the code points of both."""
+    twin = None if name.isascii() else find_twin(name, others)
+    return f"'{name}'" if twin is None else f"'{name}' ({code_points(name)}; the file has {code_points(twin)})"
 
 
 def _check(rows: list[Utterance], out_dir: Path) -> None:
@@ -136,14 +200,23 @@ def _check(rows: list[Utterance], out_dir: Path) -> None:
         if previous and previous.id == row.id:
             raise InputError(f"{out_dir}: duplicate utterance id '{row.id}': {previous.audio} and {row.audio}")
         for name, value in (("id", row.id), ("speaker", row.speaker), ("task", row.task)):
-            if not value or re.search(r"\s|/", value):
-                raise InputError(f"{out_dir}: {name} {value!r} of '{row.id}' is empty or contains a space or a slash")
-        for name, value in (("text", row.text), ("audio path", row.audio)):
-            if not value.strip() or value != value.strip() or re.search(r"[\r\n]", value):
-                raise InputError(
-                    f"{out_dir}: {name} {value!r} of '{row.id}' is empty, has a line break, or starts or ends with "
-                    "a space"
-                )
+            if not _PLAIN_NAME.fullmatch(value):
+                check_name(value, f"{out_dir}: {name} of '{row.id}'")
+        if not row.text:
+            raise InputError(f"{out_dir}: the text of '{row.id}' is empty; add it or remove the utterance")
+        if not row.audio or row.audio != row.audio.strip() or re.search(r"[\r\n]", row.audio):
+            raise InputError(
+                f"{out_dir}: audio path {row.audio!r} of '{row.id}' is empty, has a line break, or starts or ends with a "
+                "space; rename the file"
+            )
+    forms: dict[str, str] = {}
+    for row in rows:
+        twin = row.id if row.id.isascii() else forms.setdefault(unicodedata.normalize("NFC", row.id), row.id)
+        if twin != row.id:
+            raise InputError(
+                f"{out_dir}: the utterance ids {code_points(twin)} and {code_points(row.id)} both look like '{twin}'; "
+                "rename one"
+            )
 
 
 def check_same_ids(data_dir: Path, tables: dict[str, dict[str, str]]) -> None:
@@ -157,6 +230,6 @@ def check_same_ids(data_dir: Path, tables: dict[str, dict[str, str]]) -> None:
             absent = sorted(set(others) - set(table))
             if absent:
                 raise InputError(
-                    f"{data_dir / name}: {len(absent)} of the utterances of {other} missing, first '{absent[0]}'; "
-                    "prepare the folder again"
+                    f"{data_dir / name}: {len(absent)} of the utterances of {other} missing, first "
+                    f"{_describe(absent[0], table)}; prepare the folder again"
                 )

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import kaldiio
 import numpy as np
 
-from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.files import atomic_path, write_files, writing
 from harmonifuse_espnet.common.progress import progress
-from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
 from harmonifuse_espnet.data.datadir import format_table, read_table
+from harmonifuse_espnet.data.provenance import MADE_FROM, format_sources
 
 SHARD_SIZE = 100  # utterances
 DUMP_TABLES = ("wav.scp", "text", "utt2spk", "spk2utt", "utt2task", "utt2num_samples")
-Tables = dict[str, dict[str, str]]  # file name -> key -> value
 
 
 class FeatureExtractor(Protocol):
@@ -28,32 +28,26 @@ class FeatureExtractor(Protocol):
         """Extract the features."""
 
 
-def read_dump(data_dir: Path) -> Tables:
-    """Read the tables of a dump folder of stage 2.
-
-    Raises:
-        FileNotFoundError: if one of ``DUMP_TABLES`` is missing.
-    """
-    return {name: read_table(data_dir / name) for name in DUMP_TABLES}
-
-
-def write_feature_folder(tables: Tables, out_dir: Path, extract: FeatureExtractor, settings: Mapping[str, Any]) -> int:
+def write_feature_folder(data_dir: Path, out_dir: Path, extract: FeatureExtractor, settings: Mapping[str, Any]) -> int:
     """Extract the features of all utterances of a dump folder; return the number of utterances.
 
     Args:
-        tables: From :func:`read_dump`.
+        data_dir: Dump folder of stage 2.
         out_dir: Feature folder to write, with the archives in ``out_dir/data``.
         extract: Feature extractor.
         settings: See :func:`dump_features`.
 
     Raises:
+        MissingFileError: if one of ``DUMP_TABLES`` is missing.
         AccessError: if the folder cannot be written.
     """
+    tables = {name: read_table(data_dir / name) for name in DUMP_TABLES}
     wav_scp, entries = tables["wav.scp"], {}
     shards = dump_features(wav_scp, extract, out_dir / "data", settings)
     for shard in progress(shards, math.ceil(len(wav_scp) / SHARD_SIZE), "shards"):
         entries.update(shard)
     contents = {name: format_table(table.items()) for name, table in tables.items() if name != "wav.scp"}
+    contents[MADE_FROM] = format_sources([data_dir])
     contents["utt2num_frames"] = format_table((key, str(frames)) for key, (_, frames) in sorted(entries.items()))
     contents["feats.scp"] = format_table((key, location) for key, (location, _) in sorted(entries.items()))
     write_files(out_dir, contents)
@@ -81,7 +75,7 @@ def dump_features(
     for number, start in enumerate(range(0, len(utterances), SHARD_SIZE), start=1):
         shard = utterances[start : start + SHARD_SIZE]
         ark, index = folder / f"feats.{number}.ark", folder / f"feats.{number}.json"
-        made_with = {**settings, "sources": [[key, wav_scp[key]] for key in shard]}
+        made_with = {**settings, "sources": [[key, wav_scp[key], *audio_stat(wav_scp[key])] for key in shard]}
         known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() and ark.is_file() else {}
         if known.get("made_with") != made_with:
             with writing(folder):
@@ -95,10 +89,9 @@ def _write_ark(
     ark: Path, utterances: Sequence[str], wav_scp: Mapping[str, str], extract: FeatureExtractor
 ) -> dict[str, tuple[str, int]]:
     features = {key: np.ascontiguousarray(extract(read_audio(wav_scp[key], SAMPLE_RATE)[0])) for key in utterances}
-    scp = ark.with_suffix(".scp")
-    with writing(ark.parent):
-        ark.parent.mkdir(parents=True, exist_ok=True)
-        kaldiio.save_ark(str(ark), features, scp=str(scp))
-        locations = read_table(scp)
-        scp.unlink()
-    return {key: (locations[key], len(frames)) for key, frames in features.items()}
+    offsets = {}
+    with atomic_path(ark) as temporary, temporary.open("wb") as file:
+        for key, frames in features.items():
+            offsets[key] = file.tell() + len(key.encode()) + 1
+            kaldiio.save_ark(file, {key: frames})
+    return {key: (f"{ark}:{offsets[key]}", len(frames)) for key, frames in features.items()}

@@ -13,23 +13,26 @@ from dataclasses import asdict, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.alignment import CTM
-from harmonifuse_espnet.data.audio import audio_file
+from harmonifuse_espnet.data.audio import find_audio
 from harmonifuse_espnet.data.datadir import Utterance, read_datadir, write_datadir
+from harmonifuse_espnet.data.provenance import MADE_FROM, format_sources
 from harmonifuse_espnet.data.shards import (
     AudioOptions,
     FormatResult,
     Shard,
+    Source,
     format_shard,
     load_up_to_date,
     make_shards,
     remove_stale,
 )
 
-_TABLES = ("wav.scp", "utt2num_samples", "dropped.tsv", "format.json", CTM)
+_TABLES = ("wav.scp", "utt2num_samples", "dropped.tsv", "format.json", MADE_FROM, CTM)
 _MAX_LISTED = 5  # unreadable sources in an error message
 
 
@@ -48,15 +51,25 @@ def format_audio(
     Raises:
         InputError: if an option is out of range, an id is in two folders, a source cannot be read, or all utterances
             are dropped.
-        OSError: if a data folder is incomplete or the dump folder cannot be written.
+        OSError: if a data folder is incomplete, the dump folder cannot be written, or another process works in it.
     """
     _check_options(options, nj)
     out_dir = Path(out_dir)
+    made_from = format_sources(data_dirs)  # before reading, in case a folder changes meanwhile
     utterances = _merge(data_dirs)
     if not skip_bad:
         _check_sources(utterances)
-    shards = make_shards((utterance.id, utterance.audio) for utterance in utterances.values())
-    results = _format_shards(shards, out_dir, options, nj)
+    with lock_folder(out_dir):
+        results = _format_shards(list(utterances.values()), out_dir, options, nj)
+        kept, dropped = _split_results(results, out_dir, skip_bad)
+        _write_dump(out_dir, utterances, kept, dropped, options, made_from)
+    return _summarize(out_dir, kept, dropped, options)
+
+
+def _split_results(
+    results: Sequence[FormatResult], out_dir: Path, skip_bad: bool
+) -> tuple[list[FormatResult], list[FormatResult]]:
+    """Return the utterances that are kept and those that are dropped."""
     bad = [result for result in results if result.bad]
     if bad and not skip_bad:
         raise InputError(_unusable_message(bad, len(results)))
@@ -67,8 +80,7 @@ def format_audio(
             f"{out_dir}: all {len(results)} utterances are dropped: {_count_reasons(dropped)}; change --min_duration "
             "or --max_duration"
         )
-    _write_dump(out_dir, utterances, kept, dropped, options)
-    return _summarize(out_dir, kept, dropped, options)
+    return kept, dropped
 
 
 def _check_options(options: AudioOptions, nj: int) -> None:
@@ -97,11 +109,12 @@ def _merge(data_dirs: Sequence[str | Path]) -> dict[str, Utterance]:
 
 
 def _check_sources(utterances: Mapping[str, Utterance]) -> None:
-    missing = [
-        FormatResult(utterance.id, reason=f"unusable: {utterance.audio}: no such audio file", bad=True)
-        for utterance in utterances.values()
-        if not audio_file(utterance.audio).is_file()
-    ]
+    missing = []
+    for utterance in utterances.values():
+        try:
+            find_audio(utterance.audio)
+        except (InputError, MissingFileError) as error:
+            missing.append(FormatResult(utterance.id, reason=f"unusable: {error}", bad=True))
     if missing:
         raise InputError(_unusable_message(missing, len(utterances)))
 
@@ -115,8 +128,11 @@ def _unusable_message(bad: Sequence[FormatResult], total: int) -> str:
     )
 
 
-def _format_shards(shards: Sequence[Shard], out_dir: Path, options: AudioOptions, nj: int) -> list[FormatResult]:
+def _format_shards(
+    utterances: Sequence[Utterance], out_dir: Path, options: AudioOptions, nj: int
+) -> list[FormatResult]:
     """Format the shards that are missing or out of date; return the results of all, sorted by id."""
+    shards = make_shards(Source(each.id, each.audio, each.segment) for each in utterances)
     folder = out_dir / "data"
     loaded = [load_up_to_date(shard, folder, options) for shard in shards]
     results = [result for shard_results in loaded for result in shard_results or []]
@@ -163,6 +179,7 @@ def _write_dump(
     kept: Sequence[FormatResult],
     dropped: Sequence[FormatResult],
     options: AudioOptions,
+    made_from: str,
 ) -> None:
     counts = {
         "utterances": len(kept),
@@ -176,11 +193,14 @@ def _write_dump(
         {
             "utt2num_samples": "".join(f"{result.id} {result.num_samples}\n" for result in kept),
             "dropped.tsv": "".join(f"{result.id}\t{result.reason}\n" for result in dropped),
+            MADE_FROM: made_from,
             "format.json": json.dumps({"options": settings, **counts}, indent=2) + "\n",
         },
     )
     locations = {result.id: str(out_dir / "data" / result.location) for result in kept}
-    write_datadir(out_dir, [replace(utterances[key], audio=location) for key, location in locations.items()])
+    write_datadir(
+        out_dir, [replace(utterances[key], audio=location, segment=None) for key, location in locations.items()]
+    )
 
 
 def _summarize(

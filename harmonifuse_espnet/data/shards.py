@@ -13,12 +13,21 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.files import writing
-from harmonifuse_espnet.data.audio import ark_entry, audio_file, encode_audio, read_audio, resample, to_16_bit
+from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.data.audio import (
+    ark_entry,
+    audio_file,
+    audio_stat,
+    encode_audio,
+    read_audio,
+    resample,
+    to_16_bit,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 
 SHARD_SIZE = 100  # utterances
 _VERSION = 1  # of shard.json and the audio formatting
+_MAX_OVERSHOOT_SECONDS = 0.5  # of a segment beyond the end of its recording
 
 
 @dataclass(frozen=True)
@@ -70,20 +80,28 @@ class FormatResult:
     bad: bool = False
 
 
+class Source(NamedTuple):
+    """The audio of one utterance; ``location`` is as in ``wav.scp``, and ``segment`` as in ``Utterance``."""
+
+    id: str
+    location: str
+    segment: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True)
 class Shard:
-    """Utterances that are formatted together; ``sources`` are pairs of id and location, as in ``wav.scp``."""
+    """Utterances that are formatted together."""
 
     name: str
-    sources: tuple[tuple[str, str], ...]
+    sources: tuple[Source, ...]
 
     def fingerprint(self, options: AudioOptions) -> str:
-        """Return a hash of the options and of each source's path, size and modification time."""
-        stats = [(utterance, source, *_stat(source)) for utterance, source in self.sources]
+        """Return a hash of the options and of each source's path, size, modification time and segment."""
+        stats = [(each.id, each.location, *audio_stat(each.location), *(each.segment or ())) for each in self.sources]
         return hashlib.sha256(json.dumps([_VERSION, asdict(options), stats]).encode()).hexdigest()
 
 
-def make_shards(sources: Iterable[tuple[str, str]]) -> list[Shard]:
+def make_shards(sources: Iterable[Source]) -> list[Shard]:
     """Sort the sources by id and split them into shards."""
     rows = sorted(sources)
     starts = range(0, len(rows), SHARD_SIZE)
@@ -121,13 +139,13 @@ def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[Form
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            results = [_format_one(utterance, source, temporary, options) for utterance, source in shard.sources]
+            results = [_format_one(source, temporary, options) for source in shard.sources]
             state = {
                 "fingerprint": fingerprint,
                 "files": {path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
                 "records": [asdict(result) for result in results],
             }
-            (temporary / "shard.json").write_text(json.dumps(state, indent=1, ensure_ascii=False), encoding="utf-8")
+            write_files(temporary, {"shard.json": json.dumps(state, indent=1, ensure_ascii=False)})
             if (folder / shard.name).exists():
                 shutil.rmtree(folder / shard.name)
             temporary.rename(folder / shard.name)
@@ -146,22 +164,48 @@ def remove_stale(shards: Sequence[Shard], folder: Path) -> None:
                 shutil.rmtree(path)
 
 
-def _format_one(utterance: str, source: str, temporary: Path, options: AudioOptions) -> FormatResult:
+def _format_one(source: Source, temporary: Path, options: AudioOptions) -> FormatResult:
+    utterance, location = source.id, source.location
     try:
-        samples, rate = read_audio(source)
+        samples, rate = (
+            _read_segment(location, *source.segment) if source.segment else read_audio(location, verify=True)
+        )
         expected = options.expected_sample_rate
         if expected not in (None, rate):
-            raise InputError(f"{source}: sampling rate {rate} Hz, expected {expected} Hz")
+            raise InputError(f"{location}: sampling rate {rate} Hz, expected {expected} Hz")
     except (ValueError, OSError) as error:
         return FormatResult(utterance, reason=f"unusable: {error}", bad=True)
     reason = _drop_reason(samples, rate, options)
     if reason:
         return FormatResult(utterance, reason=reason)
-    if options.audio_format == "original" and rate == options.sample_rate and audio_file(source) == Path(source):
-        return FormatResult(utterance, os.path.abspath(source), len(samples))
+    is_whole_file = source.segment is None and audio_file(location) == Path(location)
+    if options.audio_format == "original" and rate == options.sample_rate and is_whole_file:
+        return FormatResult(utterance, os.path.abspath(location), len(samples))
     output, clamped = to_16_bit(resample(samples, rate, options.sample_rate))
     name = _store(utterance, output, temporary, options)
     return FormatResult(utterance, f"{temporary.stem}/{name}", len(output), clamped)
+
+
+def _read_segment(location: str, start: float, end: float) -> tuple[NDArray[np.float32], int]:
+    """Read a segment from ``start`` to ``end`` in seconds, as Kaldi's extract-segments does.
+
+    Raises:
+        InputError: if the segment is more than ``_MAX_OVERSHOOT_SECONDS`` longer than the recording.
+    """
+    samples, rate = _read_recording(location)
+    seconds = len(samples) / rate
+    if start >= seconds or end > seconds + _MAX_OVERSHOOT_SECONDS:
+        raise InputError(
+            f"{location}: the segment from {start:g} s to {end:g} s is outside the recording of {seconds:.3f} s; "
+            "correct segments"
+        )
+    return samples[int(start * rate) : None if end == -1 else int(end * rate)], rate
+
+
+@lru_cache(maxsize=1)
+def _read_recording(location: str) -> tuple[NDArray[np.float32], int]:
+    """Read a recording and keep it: the segments of a recording follow each other."""
+    return read_audio(location, verify=True)
 
 
 def _drop_reason(samples: NDArray[np.float32], rate: int, options: AudioOptions) -> str:
@@ -188,12 +232,3 @@ def _store(utterance: str, samples: NDArray[np.int16], folder: Path, options: Au
         start = ark.tell()
         ark.write(entry)
     return f"audio.ark:{start + offset}"
-
-
-def _stat(source: str) -> tuple[int, int]:
-    """Return the size and the modification time in ns, or (-1, -1) if the file does not exist."""
-    path = audio_file(source)
-    if not path.is_file():
-        return -1, -1
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.audio import read_audio
-from harmonifuse_espnet.data.datadir import check_same_ids, read_table
+from harmonifuse_espnet.data.datadir import check_same_ids, read_lengths, read_table
+from harmonifuse_espnet.data.provenance import MADE_FROM, check_sources, format_sources
 from harmonifuse_espnet.data.targets import Target, read_targets
 from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
 from harmonifuse_espnet.data.tokenizer import Tokenizer, load_tokenizer
@@ -53,9 +55,12 @@ def collect_stats(
     """
     if max_utterances < 1:
         raise InputError(f"--max_utterances must be at least 1, got {max_utterances}")
+    check_sources(data_dir, "run that stage again: ./run.sh --stage 2")
+    made_from = format_sources([data_dir, tokenizer])  # before reading, in case one changes meanwhile
     targets = read_targets(data_dir, build_tasks(load_tasks(tasks)))
     loaded_tokenizer = load_tokenizer(tokenizer)
     files: dict[str, str | bytes] = {
+        MADE_FROM: made_from,
         "speech_shape": speech_shape(data_dir, feats_type, targets),
         "text_shape": text_shape(targets, loaded_tokenizer),
     }
@@ -63,7 +68,8 @@ def collect_stats(
     if n_mels is not None:
         files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
         summary += f", features of {sampled} ({n_mels} mel bins)"
-    write_files(out_dir, files)
+    with lock_folder(out_dir):
+        write_files(out_dir, files)
     return summary
 
 
@@ -92,11 +98,8 @@ def speech_shape(data_dir: Path, feats_type: str, targets: dict[str, Target]) ->
     if not table.is_file():
         stage = "format_audio (stage 2)" if feats_type == "raw" else "extract_features (stage 3)"
         raise MissingFileError(f"{table}: no such file; {stage} creates it")
-    lengths = read_table(table)
-    check_same_ids(data_dir, {table.name: lengths, "text": dict.fromkeys(targets, "")})
-    for utterance, length in lengths.items():
-        if not length.isdecimal() or int(length) == 0:
-            raise InputError(f"{table}: utterance '{utterance}' has length '{length}', expected a positive integer")
+    lengths = read_lengths(table)
+    check_same_ids(data_dir, {table.name: dict.fromkeys(lengths, ""), "text": dict.fromkeys(targets, "")})
     return "".join(f"{utterance} {lengths[utterance]}\n" for utterance in targets)
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.common.resuming import file_fingerprint, longest_first, process_resumably
+from harmonifuse_espnet.common.text import read_lines
 from harmonifuse_espnet.data.alignment import (
     COMMENT,
     CTM,
@@ -21,8 +23,9 @@ from harmonifuse_espnet.data.alignment import (
     format_ctm,
     refine_boundaries,
 )
-from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
-from harmonifuse_espnet.data.datadir import check_same_ids, read_table
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
+from harmonifuse_espnet.data.datadir import check_same_ids, read_lengths, read_table
+from harmonifuse_espnet.data.provenance import check_sources
 
 if TYPE_CHECKING:
     from harmonifuse_espnet.inference.speech2text import Speech2Text
@@ -48,9 +51,10 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
     Raises:
         InputError: if the tables have different utterances or a task that the model does not have, the model has no CTC
             head, or no utterance can be aligned.
-        FileNotFoundError: if a file is missing.
-        AccessError: if the folder cannot be written.
+        MissingFileError: if a file is missing.
+        AccessError: if the folder cannot be written, or another process works in it.
     """
+    check_sources(data_dir, "run that stage again: ./run.sh --stage 2")
     tables = {name: read_table(data_dir / name) for name in TABLES}
     check_same_ids(data_dir, tables)
     settings = {"model": file_fingerprint(model_file), "data": _digest(tables)}
@@ -60,6 +64,19 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
 
     model = Speech2Text(train_config, model_file, device)
     texts = _transcripts(model, train_config, data_dir, tables)
+    with lock_folder(data_dir):
+        return _align(model, data_dir, tables, texts, batch_size, settings)
+
+
+def _align(
+    model: Speech2Text,
+    data_dir: Path,
+    tables: Tables,
+    texts: Mapping[str, str],
+    batch_size: int,
+    settings: Mapping[str, Any],
+) -> str:
+    """Write the ``ctm``; return a summary."""
     peaks = _find_ctc_peaks(model, data_dir / PARTIAL, settings, tables, texts, batch_size)
     aligned = _find_word_boundaries(texts, peaks, tables["wav.scp"])
     if not aligned:
@@ -104,7 +121,8 @@ def _find_ctc_peaks(
         times = ctc_alignment.ctc_peak_times(model, speech, tasks, [texts[key] for key in batch])
         return [{"peaks": peaks} for peaks in times]
 
-    by_length = longest_first({key: int(tables["utt2num_samples"][key]) for key in texts})
+    lengths = read_lengths(partial.parent / "utt2num_samples")
+    by_length = longest_first({key: lengths[key] for key in texts})
     done = process_resumably(partial, settings, by_length, batch_size, align_batch)
     return {key: entry["peaks"] for key, entry in done.items()}
 
@@ -123,14 +141,17 @@ def _find_word_boundaries(
 
 
 def _digest(tables: Mapping[str, Mapping[str, str]]) -> str:
-    """Return a hash of the tables' content; rewriting the same content does not change it."""
-    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+    """Return a hash of the tables' content, and of the size and time of each audio file."""
+    stats = {key: audio_stat(location) for key, location in tables["wav.scp"].items()}
+    return hashlib.sha256(json.dumps([tables, stats], sort_keys=True).encode()).hexdigest()
 
 
 def _read_settings(ctm: Path) -> Any:
     """Return the settings in the first line of a ``ctm``; None if it is missing or written by another program."""
     if not ctm.is_file():
         return None
-    with ctm.open(encoding="utf-8") as lines:
-        first = lines.readline()
-    return json.loads(first.removeprefix(COMMENT)) if first.startswith(f"{COMMENT} {{") else None
+    _, first = next(read_lines(ctm), (0, ""))
+    try:
+        return json.loads(first.removeprefix(COMMENT)) if first.startswith(f"{COMMENT} {{") else None
+    except ValueError:
+        return None

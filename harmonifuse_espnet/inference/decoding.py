@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,11 @@ import numpy as np
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import RUN, DecodeDir, format_run
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.resuming import longest_first, process_resumably
-from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio
-from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_table
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
+from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_lengths, read_table
+from harmonifuse_espnet.data.provenance import check_sources
 from harmonifuse_espnet.inference.gate_trace import GateTrace, trace_gate
 
 if TYPE_CHECKING:
@@ -49,6 +52,11 @@ class DecodeData:
         """Utterance ids in the order of length, the longest first."""
         return longest_first(self.num_samples)
 
+    def fingerprint(self) -> str:
+        """Return a hash of the tables, and of the size and time of each file of audio or features."""
+        rows = [(key, at, *audio_stat(at), self.num_samples[key], self.tasks[key]) for key, at in self.speech.items()]
+        return hashlib.sha256(json.dumps([self.feats_type, rows]).encode()).hexdigest()
+
     def load(self, key: str) -> np.ndarray:
         """Read the speech of an utterance: samples (N,) or features (T, features)."""
         if self.feats_type == "raw":
@@ -62,13 +70,15 @@ def read_decode_data(data_dir: Path, feats_type: str) -> DecodeData:
     """Read the tables of a dump folder of stage 2, or of a feature folder of stage 3.
 
     Raises:
-        FileNotFoundError: if a table is missing.
-        InputError: if an utterance is missing from a table.
+        MissingFileError: if a table is missing.
+        InputError: if an utterance is missing from a table, a length is not a positive integer, or the data that the
+            folder was made from have changed.
     """
+    check_sources(data_dir, "run that stage again: ./run.sh --stage 2")
     tables = {name: read_table(data_dir / name) for name in (FEATS_TYPES[feats_type], "utt2num_samples", "utt2task")}
     check_same_ids(data_dir, tables)
-    speech, lengths, tasks = tables.values()
-    return DecodeData(speech, {key: int(length) for key, length in lengths.items()}, tasks, feats_type)
+    speech, _, tasks = tables.values()
+    return DecodeData(speech, read_lengths(data_dir / "utt2num_samples"), tasks, feats_type)
 
 
 def choose_prompts(prompts: str, utt2task: Mapping[str, str], tasks: Tasks, train_config: str) -> dict[str, str]:
@@ -115,27 +125,29 @@ def decode(
         out_dir: Decode folder.
         prompts: Utterance id -> prompt, for utterances that do not have the first prompt of their task.
         batch_size: Utterances in a batch; the results do not depend on it.
-        settings: Model file, data and options, recorded as ``decoded_with``. Results of an interrupted call with
-            other settings are discarded.
+        settings: Model file and options, recorded as ``decoded_with`` with the fingerprint of the data. Results of an
+            interrupted call with other settings or data are discarded.
 
     Returns:
         ``audio_seconds``, ``seconds`` (time of the model) and the real-time factor ``rtf = seconds / audio_seconds``.
 
     Raises:
-        AccessError: if the folder cannot be written.
+        AccessError: if the folder cannot be written, or another process works in it.
     """
+    settings = {**settings, "data": data.fingerprint()}
 
     def decode_batch(batch: Sequence[str]) -> list[dict[str, Any]]:
         examples = [(key, model.build_example(key, data.load(key), data.tasks[key], prompts.get(key))) for key in batch]
         return _decode_batch(model, examples)
 
-    done = process_resumably(out_dir / PARTIAL, settings, data.by_length, batch_size, decode_batch)
-    results = {key: done[key] for key in data.speech}
-    gates = _trace_gates(model, data, prompts, results)
-    speed = _speed(results, data.num_samples)
-    run = {"decoded_with": dict(settings), **_describe(model, data), **speed}
-    write_files(out_dir, _contents(DecodeDir(out_dir), results, gates, run))
-    (out_dir / PARTIAL).unlink()
+    with lock_folder(out_dir):
+        done = process_resumably(out_dir / PARTIAL, settings, data.by_length, batch_size, decode_batch)
+        results = {key: done[key] for key in data.speech}
+        gates = _trace_gates(model, data, prompts, results)
+        speed = _speed(results, data.num_samples)
+        run = {"decoded_with": dict(settings), **_describe(model, data), **speed}
+        write_files(out_dir, _contents(DecodeDir(out_dir), results, gates, run))
+        (out_dir / PARTIAL).unlink()
     return speed
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.data.features import FeatureExtractor, read_dump, write_feature_folder
+from harmonifuse_espnet.common.lock import lock_folder
+from harmonifuse_espnet.data.features import FeatureExtractor, write_feature_folder
 from harmonifuse_espnet.data.logmel import LogMel
+from harmonifuse_espnet.data.provenance import check_sources
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 
 CONFIG_KEYS = {"fbank": {"n_mels"}, "ssl": {"frontend_conf", "layers"}}  # feats_type -> keys of its configuration
@@ -74,12 +76,13 @@ def extract_features(feats_type: str, data_dir: Path, out_dir: Path, conf: Mappi
 
     Raises:
         InputError: if an option in ``conf`` is unknown, or a required one is missing.
-        FileNotFoundError: if the dump folder of stage 2 is incomplete.
-        AccessError: if ``out_dir`` cannot be written.
+        MissingFileError: if the dump folder of stage 2 is incomplete.
+        AccessError: if ``out_dir`` cannot be written, or another process works in it.
     """
     if set(conf) - CONFIG_KEYS[feats_type] or (feats_type == "ssl" and "frontend_conf" not in conf):
         raise InputError(f"--config for {feats_type} has {sorted(conf)}, expected {sorted(CONFIG_KEYS[feats_type])}")
-    tables = read_dump(data_dir)
+    check_sources(data_dir, "run stage 2 again: ./run.sh --stage 2")
     extract: FeatureExtractor = FbankExtractor(**conf) if feats_type == "fbank" else SSLExtractor(**conf, device=device)
-    count = write_feature_folder(tables, out_dir, extract, {"feats_type": feats_type, **conf})
+    with lock_folder(out_dir):
+        count = write_feature_folder(data_dir, out_dir, extract, {"feats_type": feats_type, **conf})
     return f"{out_dir}: {feats_type} features of {count} utterances"

@@ -20,7 +20,7 @@ from harmonifuse_espnet.data import shards
 from harmonifuse_espnet.data.audio import read_audio
 from harmonifuse_espnet.data.datadir import Utterance, read_datadir, read_table, write_datadir
 from harmonifuse_espnet.data.formatting import format_audio
-from harmonifuse_espnet.data.shards import AudioOptions, format_shard, make_shards
+from harmonifuse_espnet.data.shards import AudioOptions, Source, format_shard, make_shards
 
 OPTIONS = AudioOptions("flac", 16000, 0.1, 30.0)
 
@@ -254,7 +254,7 @@ def test_a_full_disk_keeps_complete_shards_and_the_error_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_folder(tmp_path / "a", 150)
-    rows = ((row.id, row.audio) for row in read_datadir(source))
+    rows = (Source(row.id, row.audio) for row in read_datadir(source))
     first, second = make_shards(rows)
     format_shard(first, tmp_path / "data", OPTIONS)
     before = contents(tmp_path / "data")
@@ -275,7 +275,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     """Nobody can create files in /proc."""
     source = make_folder(tmp_path / "a", 1)
     message = failure(capsys, "--out_dir", "/proc/harmonifuse/dump", source)
-    assert "/proc/harmonifuse/dump/data: cannot write to this folder" in message
+    assert "/proc/harmonifuse/dump: cannot write to this folder" in message
 
 
 def test_help_has_stage_and_defaults() -> None:

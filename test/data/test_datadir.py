@@ -28,27 +28,97 @@ def test_the_five_files_are_sorted_by_code_point(tmp_path: Path) -> None:
 
 
 def test_reading_restores_what_was_written(tmp_path: Path) -> None:
-    foreign = replace(B1, id="é-1", text="ÇA VA\u2028BIEN \u00a0!")
+    foreign = replace(B1, id="é-1", audio="/a\u00a0b.wav", text="ÇA VA BIEN !")
     write_datadir(tmp_path, [B1, foreign, A2])
     assert read_datadir(tmp_path) == [A2, B1, foreign]
+
+
+def test_texts_are_written_in_one_form(tmp_path: Path) -> None:
+    write_datadir(tmp_path, [replace(A2, text=" C\u0327A VA\u2028BIEN \u00a0\t! ")])
+    assert (tmp_path / "text").read_text(encoding="utf-8") == "a-2 ÇA VA BIEN !\n"
 
 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
         ({"id": "a-2"}, "duplicate utterance id 'a-2': /a/2.wav and /audio of b/1.wav"),
-        ({"id": "b 1"}, "id 'b 1' of 'b 1' is empty or contains a space"),
-        ({"id": "b/1"}, "contains a space or a slash"),
-        ({"speaker": ""}, "speaker '' of 'b-1' is empty"),
-        ({"text": " "}, "text ' ' of 'b-1' is empty, has"),
-        ({"text": "A\nB"}, "is empty, has a line break, or starts or ends with a space"),
-        ({"task": "a sr"}, "task 'a sr' of 'b-1'"),
+        (
+            {"id": "b 1"},
+            "id of 'b 1': 'b 1' has the space or invisible character U+0020; use letters, digits, '-' and '_'",
+        ),
+        ({"id": "b/1"}, "id of 'b/1': 'b/1' has a slash; use letters, digits, '-' and '_'"),
+        ({"speaker": ""}, "speaker of 'b-1': '' cannot be a name; use letters, digits, '-' and '_'"),
+        ({"text": " "}, "the text of 'b-1' is empty; add it or remove the utterance"),
+        ({"text": "A\x1bB"}, "text of 'b-1': 'A\\x1bB' has the invisible character U+001B; remove it"),
+        (
+            {"task": "a sr"},
+            "task of 'b-1': 'a sr' has the space or invisible character U+0020; use letters, digits, '-' and '_'",
+        ),
+        (
+            {"audio": "/a.wav "},
+            "audio path '/a.wav ' of 'b-1' is empty, has a line break, or starts or ends with a space; rename the file",
+        ),
     ],
 )
 def test_values_that_are_invalid_in_a_table_are_refused(tmp_path: Path, bad: dict[str, str], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as error:
         write_datadir(tmp_path / "set", [A2, replace(B1, **bad)])
+    assert str(error.value) == f"{tmp_path}/set: {message}"
     assert not (tmp_path / "set").exists()
+
+
+def test_ids_that_look_the_same_are_named_by_their_code_points(tmp_path: Path) -> None:
+    composed, decomposed = replace(A2, id="\u00e9"), replace(B1, id="e\u0301")
+    with pytest.raises(ValueError) as error:
+        write_datadir(tmp_path, [composed, decomposed])
+    assert str(error.value) == (
+        f"{tmp_path}: the utterance ids U+0065 U+0301 and U+00E9 both look like 'e\u0301'; rename one"
+    )
+    write_datadir(tmp_path, [composed])
+    (tmp_path / "text").write_text("e\u0301 YES\n", encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        read_datadir(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/wav.scp: 1 of 2 utterances missing, first 'e\u0301' (U+0065 U+0301; the file has U+00E9), which is "
+        "in text; prepare the folder again"
+    )
+
+
+def test_segments_cut_recordings(tmp_path: Path) -> None:
+    write_datadir(tmp_path, [A2, B1])
+    (tmp_path / "wav.scp").write_text("r1 /r1.wav\nr2 /r 2.wav\n")
+    (tmp_path / "segments").write_text("a-2 r1 0.5 1.25\nb-1 r2 3 -1\n")
+    a2, b1 = replace(A2, audio="/r1.wav", segment=(0.5, 1.25)), replace(B1, audio="/r 2.wav", segment=(3.0, -1.0))
+    assert read_datadir(tmp_path) == [a2, b1]
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        ("a-2 r1 0 1\n", "1 of 2 utterances missing, first 'b-1', which is in text; prepare the folder again"),
+        ("a-2 r1 0\n", "'a-2' has 'r1 0', expected a recording, and a start and an end in seconds"),
+        ("a-2 r1 0 1s\n", "'a-2' has 'r1 0 1s', expected a recording, and a start and an end in seconds"),
+        (
+            "a-2 r1 2 1\n",
+            "'a-2' is from 2 s to 1 s; expected 0 <= start < end, or an end of -1 for the end of the recording",
+        ),
+        (
+            "a-2 r1 nan 1\n",
+            "'a-2' is from nan s to 1 s; expected 0 <= start < end, or an end of -1 for the end of the recording",
+        ),
+        (
+            "a-2 r9 0 1\n",
+            "the recording 'r9' of 'a-2' is not in wav.scp; add it there, or remove the segment",
+        ),
+    ],
+)
+def test_an_invalid_segment_is_named(tmp_path: Path, segments: str, message: str) -> None:
+    write_datadir(tmp_path, [A2, B1])
+    (tmp_path / "wav.scp").write_text("r1 /r1.wav\n")
+    (tmp_path / "segments").write_text(segments)
+    with pytest.raises(ValueError) as error:
+        read_datadir(tmp_path)
+    assert str(error.value) == f"{tmp_path}/segments: {message}"
 
 
 def test_an_empty_set_is_refused(tmp_path: Path) -> None:
@@ -58,7 +128,9 @@ def test_an_empty_set_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file/set: cannot write to this folder \(.*\); free space or choose another"):
+    with pytest.raises(
+        OSError, match=r"file/set: cannot write to this folder \(.*\); check its permissions or choose another"
+    ):
         write_datadir(tmp_path / "file" / "set", [A2])
 
 
@@ -97,9 +169,23 @@ def test_a_table_may_have_tabs_crlf_and_no_final_newline(tmp_path: Path) -> None
     assert read_table(tmp_path / "text") == {"a": "ONE  TWO", "b": "THREE"}
 
 
+def test_the_byte_order_mark_is_not_part_of_the_first_id(tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfa 1\n")
+    assert read_table(tmp_path / "text") == {"a": "1"}
+
+
+def test_an_id_with_an_invisible_character_is_refused_in_every_table(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a 1\n\ufeffb 2\n", encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        read_table(tmp_path / "text")
+    assert str(error.value) == (
+        f"{tmp_path}/text:2: '\\ufeffb' has the space or invisible character U+FEFF; use letters, digits, '-' and '_'"
+    )
+
+
 def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"a \xe9\n")
-    with pytest.raises(ValueError, match="text: not UTF-8 text"):
+    with pytest.raises(ValueError, match="text:1: byte 0xE9 is not UTF-8; convert the file"):
         read_table(tmp_path / "text")
 
 

@@ -1,0 +1,169 @@
+"""Reading of text files, which all tables, transcripts, csv and YAML files go through.
+
+A file is UTF-8, with or without a byte order mark. Line ends are LF, CRLF or CR; no other character ends a line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # content of a file that git-lfs has not downloaded
+_WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
+_DELIMITERS = (",", ";", "\t", "|")
+_INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
+
+
+def read_text(path: str | Path, remedy: str = "correct the path") -> str:
+    """Return the content of a text file, with ``\\n`` at the end of each line.
+
+    Args:
+        path: File to read.
+        remedy: What to do if it does not exist, for the error message.
+
+    Raises:
+        MissingFileError: if the file does not exist.
+        InputError: if it is a folder, a git-lfs pointer, or not UTF-8; the message has the line.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFileError(f"{path}: no such file; {remedy}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: a folder, expected a text file; {remedy}") from error
+    if content.startswith(LFS_POINTER):
+        raise InputError(f"{path}: a git-lfs pointer, not the file itself; run 'git lfs pull' in its repository")
+    wide = _WIDE_MARKS.get(content[:2])
+    if wide:
+        raise InputError(f"{path}: {wide} text, expected UTF-8; convert it: iconv -f {wide} -t UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = _count_lines(content[: error.start])
+        raise InputError(
+            f"{path}:{line}: byte 0x{content[error.start]:02X} is not UTF-8; convert the file from its encoding, for "
+            "example: iconv -f ISO-8859-1 -t UTF-8"
+        ) from error
+    if "\0" in text:
+        line = _count_lines(content[: content.index(b"\0")])
+        raise InputError(f"{path}:{line}: has a zero byte, so it is not a text file; restore the file")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: str | Path, remedy: str = "correct the path") -> Iterator[tuple[int, str]]:
+    """Yield the number, from 1, and the text of each line of a file; see :func:`read_text`."""
+    lines = read_text(path, remedy).split("\n")
+    yield from enumerate(lines[:-1] if lines[-1] == "" else lines, start=1)
+
+
+def normalize_text(text: str, where: str) -> str:
+    """Return a transcript or label in Unicode's form NFC, with one space for each run of white space.
+
+    Args:
+        text: Transcript or label.
+        where: File or utterance, for the error message.
+
+    Raises:
+        InputError: if the text has a control character or another character that nobody can see.
+
+    Example:
+        >>> normalize_text(" CAFE\\u0301\\u00a0 NOIR ", "utt1")
+        'CAFÉ NOIR'
+    """
+    words = " ".join(unicodedata.normalize("NFC", text).split())
+    bad = next((char for char in words if char in _INVISIBLE or unicodedata.category(char) in ("Cc", "Cs")), None)
+    if bad is not None:
+        raise InputError(f"{where}: {words!r} has the invisible character {code_points(bad)}; remove it")
+    return words
+
+
+def check_name(name: str, where: str) -> None:
+    """Check an utterance id, speaker id or name of a task, which must be visible and serve as a file name.
+
+    Raises:
+        InputError: if it is empty, has white space, a slash or an invisible character, is ``.`` or ``..``, or is
+            longer than 200 bytes.
+    """
+    bad = next((char for char in name if char == "/" or unicodedata.category(char) in _NOT_IN_NAMES), None)
+    if bad is not None:
+        kind = "a slash" if bad == "/" else f"the space or invisible character {code_points(bad)}"
+        raise InputError(f"{where}: {name!r} has {kind}; use letters, digits, '-' and '_'")
+    if name in ("", ".", ".."):
+        raise InputError(f"{where}: {name!r} cannot be a name; use letters, digits, '-' and '_'")
+    size = len(name.encode())
+    if size > _MAX_NAME_BYTES:
+        raise InputError(f"{where}: '{name[:40]}...' has {size} bytes, at most {_MAX_NAME_BYTES} fit into a file name")
+
+
+_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # control, format, surrogate, spaces
+_MAX_NAME_BYTES = 200  # file systems allow 255, with extension
+
+
+def code_points(text: str) -> str:
+    """Return the code points of a text.
+
+    Example:
+        >>> code_points("e\\u0301")
+        'U+0065 U+0301'
+    """
+    return " ".join(f"U+{ord(char):04X}" for char in text)
+
+
+def find_twin(name: str, others: Iterable[str]) -> str | None:
+    """Return the first of ``others`` that looks like ``name`` but has other code points, for error messages.
+
+    Example:
+        >>> find_twin("CAF\\u00c9", ["TEA", "CAFE\\u0301"]) == "CAFE\\u0301"
+        True
+    """
+    form = unicodedata.normalize("NFC", name)
+    return next((other for other in others if other != name and unicodedata.normalize("NFC", other) == form), None)
+
+
+def read_csv(path: str | Path, columns: Collection[str], remedy: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of the line and the values of ``columns`` for each row of a csv file.
+
+    The file may be separated by commas, semicolons, tabs or bars, and may have other columns as well.
+
+    Raises:
+        MissingFileError: if the file does not exist.
+        InputError: if a column is missing or a row has another number of fields.
+    """
+    text = read_text(path, remedy)
+    header = text.split("\n", 1)[0]
+    parsed = {delimiter: _split_row(header, delimiter) for delimiter in _DELIMITERS}
+    chosen = next((delimiter for delimiter, names in parsed.items() if set(columns) <= set(names)), None)
+    if chosen is None:
+        raise InputError(f"{path}: has the columns {header!r}, expected {', '.join(columns)}; {remedy}")
+    names = parsed[chosen]
+    rows = csv.reader(io.StringIO(text[len(header) + 1 :], newline=""), delimiter=chosen, strict=True)
+    try:
+        for row in rows:
+            number = rows.line_num + 1
+            if not any(field.strip() for field in row):
+                continue
+            if len(row) != len(names):
+                raise InputError(f"{path}:{number}: {len(row)} fields, the header has {len(names)}; {remedy}")
+            values = dict(zip(names, (field.strip() for field in row), strict=True))
+            yield number, {column: values[column] for column in columns}
+    except csv.Error as error:
+        raise InputError(f"{path}:{rows.line_num + 1}: not csv ({error}); {remedy}") from error
+
+
+def _split_row(row: str, delimiter: str) -> list[str]:
+    try:
+        return [field.strip() for field in next(csv.reader([row], delimiter=delimiter), [])]
+    except csv.Error:
+        return []
+
+
+def _count_lines(content: bytes) -> int:
+    """Return the number of the line that follows ``content``."""
+    return len(re.findall(rb"\r\n|\r|\n", content)) + 1

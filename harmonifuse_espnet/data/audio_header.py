@@ -1,0 +1,103 @@
+"""Checks that the header of an audio file and the audio in it agree, which libsndfile does not report as errors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+_STREAMED_BYTES = 0x7FFFF000  # lengths from here on mean "unknown": the file was written to a pipe
+_DECLARED = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_OTHER_COUNT = re.compile(r"Frame count read from 'COMM' chunk \((\d+)\) not equal")
+_MAX_TRAILING_BYTES = 64  # after the last chunk; some programs pad their files
+_OGG_PAGE, _OGG_LAST = b"OggS", 4  # the flag of the last page
+_OGG_MAX_PAGE = 65307  # bytes
+
+
+def declared_frames(path: Path, file: soundfile.SoundFile, read: int) -> int:
+    """Return the number of frames that the header declares; ``read``, the number that were read, if it does not tell.
+
+    Args:
+        path: Audio file.
+        file: The same file, opened.
+        read: Number of frames in the file.
+    """
+    if file.format == "NIST":
+        with path.open("rb") as header:
+            count = re.search(rb"sample_count -i\s+(\d+)", header.read(1024))
+        return int(count[1]) if count else read
+    if file.format == "AU":
+        declared_bytes, present_bytes = _read_au_header(path)
+        return read * max(declared_bytes, present_bytes) // max(present_bytes, 1)
+    other = _OTHER_COUNT.search(file.extra_info)
+    if other:
+        return int(other[1])
+    declared = _DECLARED.search(file.extra_info)
+    if declared is None or int(declared[1]) >= _STREAMED_BYTES:
+        return max(file.frames, read)
+    declared_bytes, present_bytes = int(declared[1]), int(declared[2])
+    return file.frames * declared_bytes // max(present_bytes, 1) if file.frames else declared_bytes
+
+
+def _read_au_header(path: Path) -> tuple[int, int]:
+    """Return the number of bytes of audio that an AU file declares, and the number that it has."""
+    with path.open("rb") as header:
+        content = header.read(12)
+    offset, size = struct.unpack(">II" if content[:4] == b".snd" else "<II", content[4:])
+    present = os.path.getsize(path) - offset
+    return (present if size == 0xFFFFFFFF else size), present
+
+
+def undeclared_bytes(path: Path, file: soundfile.SoundFile) -> int:
+    """Return the number of bytes that belong to no chunk of a wav or AU file, without zero padding at the end.
+
+    They are audio if the header declares fewer samples than there are. 0 for other formats.
+    """
+    if file.format == "AU":
+        declared, present = _read_au_header(path)
+        return max(present - declared, 0)
+    return _bytes_after_chunks(path)
+
+
+def _bytes_after_chunks(path: Path) -> int:
+    with path.open("rb") as file:
+        riff, _, wave = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if riff != b"RIFF" or wave != b"WAVE":
+            return 0
+        size, position = os.path.getsize(path), 12
+        while position + 8 <= size:
+            file.seek(position)
+            name, length = struct.unpack("<4sI", file.read(8))
+            if not all(32 <= byte < 127 for byte in name) or (name != b"data" and position + 8 + length > size):
+                break
+            position += 8 + length + length % 2
+        file.seek(min(position, size))
+        rest = file.read() if position < size else b""
+    return len(rest) if len(rest) > _MAX_TRAILING_BYTES and any(rest) else 0
+
+
+def is_complete_ogg(path: Path) -> bool:
+    """Whether the last page of an Ogg file is marked as the last one."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.path.getsize(path) - _OGG_MAX_PAGE))
+        tail = file.read()
+    last = tail.rfind(_OGG_PAGE)
+    return last >= 0 and len(tail) > last + 5 and bool(tail[last + 5] & _OGG_LAST)
+
+
+def flac_md5_differs(path: Path, file: soundfile.SoundFile, samples: NDArray[np.float32]) -> bool:
+    """Whether the samples (N,) of a 16-bit FLAC file have another MD5 sum than its header, such as with a wrong length."""
+    if file.format != "FLAC" or file.subtype != "PCM_16" or samples.ndim > 1:
+        return False
+    with path.open("rb") as header:
+        start = header.read(42)
+    expected = start[26:42]
+    if start[:4] != b"fLaC" or not any(expected):  # 0: the encoder did not compute it
+        return False
+    return hashlib.md5(np.rint(samples * 32768).astype("<i2").tobytes()).digest() != expected
