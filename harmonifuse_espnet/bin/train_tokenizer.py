@@ -51,7 +51,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
             raise InputError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
         tokenizer: Tokenizer
         if llm:
-            tokenizer = save_llm_tokenizer(llm, tasks, out_dir)
+            tokenizer = save_llm_tokenizer(llm, transcripts, tasks, out_dir)
         else:
             tokenizer = train_tokenizer(
                 transcripts, {} if args.ctc else tasks, out_dir, args.vocab_size, args.model_type

@@ -8,7 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+
+WORKER_KILLED = (
+    "a worker process was killed, most likely because memory ran out; use fewer processes (--nj), then run the command "
+    "again; completed work is kept"
+)
 
 
 class UserError(Exception):
@@ -31,12 +37,14 @@ class AccessError(UserError, OSError):
 def report_user_errors() -> Iterator[None]:
     """End a command with one line on stderr and exit status 1 on a :class:`UserError` or ``OSError``.
 
-    With ``HARMONIFUSE_DEBUG=1`` in the environment, these errors keep their traceback.
+    A worker process that was killed is such an error as well: the usual cause is that memory ran out. With
+    ``HARMONIFUSE_DEBUG=1`` in the environment, these errors keep their traceback.
     """
     try:
         yield
-    except (UserError, OSError) as error:
+    except (UserError, OSError, BrokenProcessPool) as error:
         if os.environ.get("HARMONIFUSE_DEBUG") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        message = WORKER_KILLED if isinstance(error, BrokenProcessPool) else str(error)
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from error

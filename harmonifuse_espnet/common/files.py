@@ -1,7 +1,7 @@
 """Atomic writing of files, with a clear error message for a full disk or a read-only folder.
 
-A file is written under a temporary name, forced to the disk, and renamed: a kill or a power failure leaves either the old
-or the new content. Temporary files of killed processes are removed when the next process writes into the folder.
+A file is written under a temporary name, forced to the disk, and renamed: a kill or a power failure leaves the old or
+the new content. Temporary files of killed processes are removed when the next process writes into the folder.
 """
 
 from __future__ import annotations

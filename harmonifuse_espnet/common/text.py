@@ -20,12 +20,13 @@ _DELIMITERS = (",", ";", "\t", "|")
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
 
 
-def read_text(path: str | Path, remedy: str = "correct the path") -> str:
+def read_text(path: str | Path, remedy: str = "correct the path", fallback: str | None = None) -> str:
     """Return the content of a text file, with ``\\n`` at the end of each line.
 
     Args:
         path: File to read.
         remedy: What to do if it does not exist, for the error message.
+        fallback: Encoding of files that are not UTF-8, for a corpus that has such files; None to refuse them.
 
     Raises:
         MissingFileError: if the file does not exist.
@@ -46,6 +47,8 @@ def read_text(path: str | Path, remedy: str = "correct the path") -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if fallback:
+            return content.decode(fallback).replace("\r\n", "\n").replace("\r", "\n")
         line = _count_lines(content[: error.start])
         raise InputError(
             f"{path}:{line}: byte 0x{content[error.start]:02X} is not UTF-8; convert the file from its encoding, for "
@@ -57,9 +60,11 @@ def read_text(path: str | Path, remedy: str = "correct the path") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_lines(path: str | Path, remedy: str = "correct the path") -> Iterator[tuple[int, str]]:
+def read_lines(
+    path: str | Path, remedy: str = "correct the path", fallback: str | None = None
+) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line of a file; see :func:`read_text`."""
-    lines = read_text(path, remedy).split("\n")
+    lines = read_text(path, remedy, fallback).split("\n")
     yield from enumerate(lines[:-1] if lines[-1] == "" else lines, start=1)
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.files import atomic_path
+from harmonifuse_espnet.common.text import read_lines
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
@@ -55,7 +57,7 @@ def _read_part(root: Path, part: str, task: str) -> list[Utterance]:
             f"{REMEDY}"
         )
     rows = []
-    for number, (file, line) in enumerate(zip(files, lines, strict=True), start=1):
+    for (_, file), (number, line) in zip(files, lines, strict=True):
         name = file.rsplit("/", 1)[-1]
         match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? *\((.+)\)", line)
         if match is None or match[2] != name or name.count("-") != 2:
@@ -68,10 +70,9 @@ def _read_part(root: Path, part: str, task: str) -> list[Utterance]:
     return sorted(rows, key=lambda row: row.id)
 
 
-def _read_lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: missing. {REMEDY}")
-    return [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the numbers and the texts of the lines that are not empty."""
+    return [(number, line.strip()) for number, line in read_lines(path, REMEDY) if line.strip()]
 
 
 def _find_audio(stem: Path) -> Path:
@@ -91,7 +92,6 @@ def _convert_raw(row: Utterance, converted_dir: str | Path | None) -> Utterance:
 
     copy = Path(converted_dir).absolute() / row.speaker / f"{row.id}.flac"
     if not copy.is_file():
-        copy.parent.mkdir(parents=True, exist_ok=True)
         samples, rate = soundfile.read(
             row.audio,
             dtype="int16",
@@ -101,7 +101,6 @@ def _convert_raw(row: Utterance, converted_dir: str | Path | None) -> Utterance:
             subtype="PCM_16",
             endian="BIG",
         )
-        temporary = copy.with_suffix(".tmp")
-        soundfile.write(temporary, samples, rate, format="FLAC")
-        temporary.replace(copy)
+        with atomic_path(copy) as temporary:
+            soundfile.write(temporary, samples, rate, format="FLAC")
     return replace(row, audio=str(copy))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.text import read_csv
+from harmonifuse_espnet.data.audio import is_lfs_pointer
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "ser"
@@ -17,6 +18,7 @@ EMOTIONS = ("ang", "hap", "neu", "sad", "dis", "fea")
 DEFAULT_EMOTIONS = ("ang", "hap", "neu", "sad")
 SILENT = ("1076_MTI_SAD_XX",)  # clips of digital silence
 NAME = re.compile(r"(?P<actor>\d{4})_[A-Z]{3}_(?P<emotion>ANG|HAP|NEU|SAD|DIS|FEA)_(LO|MD|HI|XX|X)")
+_MAX_POINTER_BYTES = 1024
 REMEDY = "Clone it with git (and git-lfs) from https://github.com/CheyneyComputerScience/CREMA-D"
 
 
@@ -52,8 +54,7 @@ def prepare(
         task: Name of the task; by default ``ser`` for emotion, ``gender`` for gender.
 
     Raises:
-        MissingFileError: if the corpus is missing.
-        FileNotFoundError: if the list of actors is missing.
+        MissingFileError: if the corpus or the list of actors is missing.
         InputError: on an unknown emotion, an invalid file name, or a duplicate clip.
     """
     unknown = sorted(set(emotions) - set(EMOTIONS))
@@ -95,6 +96,8 @@ def _find_clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
     clips: dict[str, tuple[re.Match[str], Path]] = {}
     for path in paths:
         match = NAME.fullmatch(path.stem)
+        if path.stat().st_size < _MAX_POINTER_BYTES and is_lfs_pointer(path):
+            raise InputError(f"{path}: a git-lfs pointer, not audio; run 'git lfs pull' in {folder.parent}")
         if match is None:
             raise InputError(f"{path}: invalid clip name, expected a name like 1001_DFA_ANG_XX; remove the file")
         if path.stem in clips:
@@ -108,5 +111,12 @@ def _find_clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
 
 def _read_genders(path: Path) -> dict[str, str]:
     """Return actor -> ``female`` or ``male``."""
-    with open(path, encoding="utf-8-sig", newline="") as lines:
-        return {row["ActorID"]: row["Sex"].lower() for row in csv.DictReader(lines)}
+    genders = {}
+    for number, row in read_csv(path, ["ActorID", "Sex"], "restore the release's file"):
+        if row["Sex"] not in ("Female", "Male") or row["ActorID"] in genders:
+            raise InputError(
+                f"{path}:{number}: actor '{row['ActorID']}' with sex '{row['Sex']}'; expected Female or Male, and each "
+                "actor once; restore the release's file"
+            )
+        genders[row["ActorID"]] = row["Sex"].lower()
+    return genders

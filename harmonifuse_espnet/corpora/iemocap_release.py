@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.text import read_lines
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, DIALOGS, SESSION_COUNTS, WAVS
 
 REMEDY = "IEMOCAP is licensed: request it at https://sail.usc.edu/iemocap/iemocap_release.htm"
@@ -113,10 +114,10 @@ def _sessions(root: Path) -> list[Path]:
 def _read_session(session: Path, wavs: Mapping[str, Path]) -> Iterator[Turn]:
     words = {}
     for path in _text_files(session / "dialog" / "transcriptions"):
-        matches = map(TRANSCRIPT.match, _read_lines(path))
+        matches = (TRANSCRIPT.match(line) for _, line in _read_lines(path))
         words.update({match["id"]: match["words"].strip() for match in matches if match})
     for path in _text_files(session / "dialog" / "EmoEvaluation"):
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in _read_lines(path):
             if not line.startswith("["):
                 continue
             match = EVALUATION.match(line)
@@ -139,5 +140,6 @@ def _text_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _read_lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").split("\n")
+def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file; annotators' comments may be in Latin-1."""
+    return read_lines(path, REMEDY, fallback="latin-1")

@@ -12,6 +12,7 @@ from pathlib import Path
 from harmonifuse_espnet.common.command_line import add_boolean
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.progress import progress
+from harmonifuse_espnet.common.text import read_lines
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
@@ -105,11 +106,11 @@ def read_genders(path: Path) -> dict[str, str]:
     Its lines are ``ID | SEX | SUBSET | MINUTES | NAME``, or comments that begin with ``;``.
 
     Raises:
-        FileNotFoundError: if the file does not exist.
+        MissingFileError: if the file does not exist.
         InputError: on an invalid line.
     """
     genders = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in read_lines(path, "restore the release's file"):
         if not line.strip() or line.startswith(";"):
             continue
         fields = [field.strip() for field in line.split("|", 4)]  # one reader's name contains a bar
@@ -166,7 +167,7 @@ def _read_transcripts(path: Path, audio: set[str], target_of: TargetOf, task: st
     speaker = path.name.removesuffix(".trans.txt")
     reader, folder = speaker.split("-")[0], str(path.parent)
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in read_lines(path):
         name, _, text = line.strip().partition(" ")
         if not name:
             continue

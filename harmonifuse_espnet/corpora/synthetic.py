@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from harmonifuse_espnet.common.files import atomic_path
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
 PAUSE_SECONDS = 0.4  # between turns
@@ -195,7 +196,5 @@ def _temporary_folder(final: Path) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.unfinished")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

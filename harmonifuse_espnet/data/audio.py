@@ -160,7 +160,7 @@ def as_float(samples: NDArray[Any], where: str) -> NDArray[np.float32]:
     """Return samples (N,) in [-1, 1]; integers are divided by the full scale of their type.
 
     Raises:
-        InputError: if they are neither integers nor real numbers.
+        InputError: if they have another type than those of audio files.
 
     Example:
         >>> as_float(np.array([16384, -32768], dtype=np.int16), "speech")
@@ -170,8 +170,11 @@ def as_float(samples: NDArray[Any], where: str) -> NDArray[np.float32]:
     """
     if samples.dtype.kind == "f":
         return samples.astype(np.float32)
-    if samples.dtype.kind not in "iu":
-        raise InputError(f"{where}: samples of type {samples.dtype}, expected integers or real numbers")
+    if samples.dtype not in (np.int16, np.int32, np.uint8):
+        raise InputError(
+            f"{where}: samples of type {samples.dtype}, expected int16, int32 or uint8 (full scale), or floating-point "
+            "numbers in [-1, 1]"
+        )
     info = np.iinfo(samples.dtype)
     middle = 0 if info.min else (info.max + 1) // 2  # unsigned samples have their zero in the middle
     scale = float(info.max) + 1.0 - middle

@@ -92,7 +92,7 @@ def is_complete_ogg(path: Path) -> bool:
 
 
 def flac_md5_differs(path: Path, file: soundfile.SoundFile, samples: NDArray[np.float32]) -> bool:
-    """Whether the samples (N,) of a 16-bit FLAC file have another MD5 sum than its header, such as with a wrong length."""
+    """Whether the MD5 sum of the samples (N,) of a 16-bit FLAC file differs from its header, as with a wrong length."""
     if file.format != "FLAC" or file.subtype != "PCM_16" or samples.ndim > 1:
         return False
     with path.open("rb") as header:

@@ -206,8 +206,8 @@ def _check(rows: list[Utterance], out_dir: Path) -> None:
             raise InputError(f"{out_dir}: the text of '{row.id}' is empty; add it or remove the utterance")
         if not row.audio or row.audio != row.audio.strip() or re.search(r"[\r\n]", row.audio):
             raise InputError(
-                f"{out_dir}: audio path {row.audio!r} of '{row.id}' is empty, has a line break, or starts or ends with a "
-                "space; rename the file"
+                f"{out_dir}: audio path {row.audio!r} of '{row.id}' is empty, has a line break, or starts or ends with "
+                "a space; rename the file"
             )
     forms: dict[str, str] = {}
     for row in rows:

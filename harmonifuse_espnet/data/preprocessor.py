@@ -12,7 +12,7 @@ from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.augmentation import Augmentation
 from harmonifuse_espnet.data.recombination import Recombination
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
-from harmonifuse_espnet.data.tokenizer import Tokenizer
+from harmonifuse_espnet.data.tokenizer import Tokenizer, encode_exactly
 
 
 class HarmoniFusePreprocessor:
@@ -30,8 +30,8 @@ class HarmoniFusePreprocessor:
         data_dir: Dump folder of the training set, for ``recombine``.
 
     Raises:
-        InputError: if an augmentation option is invalid, or an utterance has an unknown task, an unknown label or an
-            empty target.
+        InputError: if an augmentation option is invalid, the tokenizer cannot write a prompt or label, or an utterance
+            has an unknown task, an unknown label or an empty target.
     """
 
     def __init__(
@@ -49,6 +49,14 @@ class HarmoniFusePreprocessor:
     ) -> None:
         self.train, self.tasks, self.tokenizer = train, tasks, tokenizer
         self.ctc_tokenizer = ctc_tokenizer or tokenizer
+        self.prompt_ids = {
+            prompt: encode_exactly(tokenizer, prompt, f"a prompt of task '{task.name}'")
+            for task in tasks.values()
+            for prompt in task.prompts
+        }
+        for task in tasks.values():
+            for label, text in task.labels.items():
+                encode_exactly(tokenizer, text, f"label '{label}' of task '{task.name}'")
         self.augment = Augmentation(tasks, speed_perturb, gain, noise, noise_prob)
         self.recombine = Recombination(tasks, recombine, Path(data_dir)) if train and recombine else None
 
@@ -74,7 +82,7 @@ class HarmoniFusePreprocessor:
         wording = task.prompts[np.random.randint(len(task.prompts)) if self.train else 0]
         arrays = {
             "speech": speech,
-            "prompt": np.array(self.tokenizer.encode(wording), dtype=np.int64),
+            "prompt": np.array(self.prompt_ids[wording], dtype=np.int64),
             "task": np.array([task.index], dtype=np.int64),
         }
         if target is not None:

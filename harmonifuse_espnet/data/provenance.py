@@ -1,7 +1,7 @@
 """What a derived folder was made from, so that a change of its sources is noticed.
 
-A dump folder, a feature folder and a folder of statistics have a file ``made_from.json``: the folders that they were made
-from, each with the number of utterances and a checksum of its tables (or of all files, for a tokenizer).
+A dump folder, a feature folder and a folder of statistics have a file ``made_from.json``: the folders that they were
+made from, each with the number of utterances and a checksum of its tables (or of all files, for a tokenizer).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def collect_stats(
         "speech_shape": speech_shape(data_dir, feats_type, targets),
         "text_shape": text_shape(targets, loaded_tokenizer),
     }
-    summary = f"{out_dir}: lengths of {len(targets)} utterances"
+    summary = f"{out_dir}: lengths of {len(targets)} utterances{_describe_unknown(targets, loaded_tokenizer)}"
     if n_mels is not None:
         files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
         summary += f", features of {sampled} ({n_mels} mel bins)"
@@ -116,6 +116,14 @@ def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
             raise InputError(f"utterance '{utterance}': {target.text!r} has no tokens in {tokenizer.name}; remove it")
         lines.append(f"{utterance} {len(ids) + 1},{tokenizer.vocab_size}\n")
     return "".join(lines)
+
+
+def _describe_unknown(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
+    """Return the number of targets with characters that the tokenizer does not know, and the first of them."""
+    unknown = [key for key, target in targets.items() if tokenizer.unk_id in tokenizer.encode(target.text)]
+    if not unknown:
+        return ""
+    return f", {len(unknown)} of them with characters unknown to the tokenizer, first '{unknown[0]}'"
 
 
 def feats_stats(data_dir: Path, feats_type: str, n_mels: int, max_utterances: int, seed: int) -> tuple[bytes, int]:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.text import check_name, normalize_text, read_text
+from harmonifuse_espnet.common.yaml_file import check_strings, parse_yaml
 
 TARGET_KINDS = ("text", "label")
 KEYS = {"answer", "held_out_prompts", "labels", "prompts"}
@@ -78,14 +78,16 @@ Tasks = dict[str, SpeechTask]
 
 
 def build_tasks(table: Mapping[str, Any]) -> Tasks:
-    """Build the tasks of a parsed YAML table, in its order.
+    """Build the tasks of a parsed YAML table, in its order. Texts are normalised as in data folders.
 
     Raises:
-        InputError: if a task has no prompts, an unknown ``answer``, a held-out prompt that is empty or among
-            ``prompts``, fewer than two labels, or two labels with the same text.
+        InputError: if a name, label or prompt is not a string, a task has no prompts, an unknown ``answer``, a
+            held-out prompt that is empty or among ``prompts``, fewer than two labels, or two labels with the same text.
     """
     if not isinstance(table, Mapping) or not table:
         raise InputError(f"the table of tasks must be a mapping of task names, got {table!r}")
+    for name in table:
+        check_name(_string(name, "the table of tasks"), "the table of tasks")
     return {name: _build_task(name, index, entry) for index, (name, entry) in enumerate(table.items())}
 
 
@@ -93,13 +95,16 @@ def load_tasks(path: str | Path) -> dict[str, Any]:
     """Read and check a table of tasks; return the plain mapping, which can be part of a configuration.
 
     Raises:
-        InputError: if the file is not YAML, or the table is invalid; the message names the file.
-        FileNotFoundError: if the file does not exist.
+        InputError: if the file is not YAML, has a word that YAML reads as a number or true or false, or the table is
+            invalid; the message names the file.
+        MissingFileError: if the file does not exist.
     """
+    text = read_text(path, "give the table of tasks, such as conf/tasks.yaml")
+    table = parse_yaml(text, str(path))
+    check_strings(text, str(path))
     try:
-        table = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         build_tasks(table)
-    except (yaml.YAMLError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return table
 
@@ -107,23 +112,24 @@ def load_tasks(path: str | Path) -> dict[str, Any]:
 def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
     if not isinstance(entry, Mapping):
         raise InputError(f"task '{name}' must be a mapping with answer and prompts, got {entry!r}")
-    unknown = set(entry) - KEYS
+    where = f"task '{name}'"
+    unknown = {str(key) for key in entry} - KEYS
     if unknown:
         raise InputError(f"task '{name}' has unknown keys {sorted(unknown)}; expected {', '.join(sorted(KEYS))}")
-    prompts = tuple(str(prompt) for prompt in entry.get("prompts") or ())
-    if not prompts or not all(prompt.strip() for prompt in prompts):
+    prompts = _texts(entry.get("prompts"), where, "prompts")
+    if not prompts or not all(prompts):
         raise InputError(f"task '{name}' has no prompts; add at least one wording under 'prompts'")
-    held_out = tuple(str(prompt) for prompt in entry.get("held_out_prompts") or ())
+    held_out = _texts(entry.get("held_out_prompts"), where, "held_out_prompts")
     for prompt in held_out:
-        if not prompt.strip() or prompt in prompts:
+        if not prompt or prompt in prompts:
             raise InputError(
                 f"task '{name}' has the held-out prompt {prompt!r}, which is "
-                f"{'one of its prompts' if prompt.strip() else 'empty'}; change or remove it in 'held_out_prompts'"
+                f"{'one of its prompts' if prompt else 'empty'}; change or remove it in 'held_out_prompts'"
             )
     answer = entry.get("answer")
     if answer not in TARGET_KINDS:
         raise InputError(f"task '{name}' has answer: {answer!r}; expected {' or '.join(TARGET_KINDS)}")
-    labels = _label_texts(entry.get("labels") or {})
+    labels = _label_texts(entry.get("labels") or {}, where)
     if answer == "label" and len(labels) < 2:
         raise InputError(f"task '{name}' has answer: label and {len(labels)} labels; add at least two under 'labels'")
     if len(set(labels.values())) < len(labels):
@@ -131,8 +137,25 @@ def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
     return SpeechTask(name, index, prompts, answer, labels, held_out)
 
 
-def _label_texts(labels: Any) -> dict[str, str]:
+def _label_texts(labels: Any, where: str) -> dict[str, str]:
     """Return label -> text; labels in a list are their own texts."""
     if isinstance(labels, Mapping):
-        return {str(label): str(text) for label, text in labels.items()}
-    return {str(label): str(label) for label in labels}
+        names, texts = _texts(list(labels), where, "labels"), _texts(list(labels.values()), where, "labels")
+    else:
+        names = texts = _texts(labels, where, "labels")
+    if len(set(names)) < len(names) or not all(names):
+        raise InputError(f"{where} has an empty or duplicate label: {', '.join(names)}; correct 'labels'")
+    return dict(zip(names, texts, strict=True))
+
+
+def _texts(values: Any, where: str, key: str) -> tuple[str, ...]:
+    """Return a list of texts in one form."""
+    if values is not None and not isinstance(values, (list, tuple)):
+        raise InputError(f"{where} has {key}: {values!r}; expected a list, such as [{values}]")
+    return tuple(normalize_text(_string(value, f"{where}, {key}"), f"{where}, {key}") for value in values or ())
+
+
+def _string(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {value!r} is not a text; write it in quotes")
+    return value

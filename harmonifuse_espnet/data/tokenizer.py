@@ -41,6 +41,31 @@ class Tokenizer(Protocol):
         """Return the text of ids; bos, eos and pad are skipped."""
 
 
+def encode_exactly(tokenizer: Tokenizer, text: str, what: str) -> list[int]:
+    """Return the ids of a prompt or label, from which the tokenizer restores it.
+
+    Args:
+        tokenizer: Tokenizer of the language model.
+        text: Prompt or label.
+        what: What the text is, for the error message.
+
+    Raises:
+        InputError: if the text is empty, or decoding does not restore it; the message names the unknown words.
+    """
+    ids = tokenizer.encode(text)
+    decoded = tokenizer.decode(ids)
+    if ids and decoded == text:
+        return ids
+    if not text.strip():
+        raise InputError(f"{what} is empty; give at least one word")
+    words = [word for word in text.split() if tokenizer.decode(tokenizer.encode(word)).strip() != word]
+    unknown = f"it cannot write {', '.join(map(repr, words))}" if words else f"it reads {decoded!r}"
+    raise InputError(
+        f"{what}, {text!r}, is changed by the tokenizer {tokenizer.name}: {unknown}; use other words, or the case and "
+        "characters of its training text"
+    )
+
+
 def load_tokenizer(path_or_name: str | Path, chat_template: bool = False) -> Tokenizer:
     """Load a tokenizer from a folder of stage 4, a ``.model`` file, or the Hugging Face Hub.
 

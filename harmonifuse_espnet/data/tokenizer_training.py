@@ -21,7 +21,7 @@ from harmonifuse_espnet.data.sentencepiece_tokenizer import (
     SentencePieceTokenizer,
 )
 from harmonifuse_espnet.data.tasks import Tasks
-from harmonifuse_espnet.data.tokenizer import Tokenizer
+from harmonifuse_espnet.data.tokenizer import Tokenizer, encode_exactly
 
 MODEL_TYPES = ("unigram", "bpe", "char")
 TOKENS_FILE = "tokens.txt"
@@ -61,22 +61,21 @@ def train_tokenizer(
         (Path(folder) / SENTENCEPIECE_FILE).write_bytes(model)
         tokenizer = SentencePieceTokenizer(folder)
     tokenizer.name = str(out_dir)
-    check_round_trip(tokenizer, [*transcripts, *prompts, *labels])
-    check_labels(tokenizer, tasks)
+    check_tokenizer(tokenizer, transcripts, tasks)
     pieces = "".join(f"{tokenizer.processor.id_to_piece(i)}\n" for i in range(len(tokenizer)))
     write_files(out_dir, {TOKENS_FILE: pieces, SENTENCEPIECE_FILE: model})
     return tokenizer
 
 
-def save_llm_tokenizer(llm: str, tasks: Tasks, out_dir: Path) -> HuggingFaceTokenizer:
-    """Save a language model's tokenizer to ``out_dir``, and remove a trained tokenizer from it.
+def save_llm_tokenizer(llm: str, transcripts: Sequence[str], tasks: Tasks, out_dir: Path) -> HuggingFaceTokenizer:
+    """Check a language model's tokenizer, save it to ``out_dir``, and remove a trained tokenizer from it.
 
     Raises:
-        InputError: if it has no eos token, or two labels of a task have the same tokens.
+        InputError: if it has no eos token, two labels of a task have the same tokens, or encoding changes a text.
         AccessError: if the model does not exist, or the folder cannot be written.
     """
     tokenizer = HuggingFaceTokenizer(llm)
-    check_labels(tokenizer, tasks)
+    check_tokenizer(tokenizer, transcripts, tasks)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.inner.save_pretrained(folder)
         files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
@@ -143,6 +142,22 @@ def train_sentencepiece(texts: Iterable[str], symbols: Iterable[str], vocab_size
     return model.getvalue()
 
 
+def check_tokenizer(tokenizer: Tokenizer, transcripts: Iterable[str], tasks: Tasks) -> None:
+    """Check that a tokenizer restores all transcripts, prompts and labels, and tells the labels of a task apart.
+
+    Raises:
+        InputError: if it does not; the message has the text.
+    """
+    check_round_trip(tokenizer, transcripts)
+    for task in tasks.values():
+        for kind, texts in (("prompt", task.prompts), ("held-out prompt", task.held_out_prompts)):
+            for text in texts:
+                encode_exactly(tokenizer, text, f"a {kind} of task '{task.name}'")
+        for label, text in task.labels.items():
+            encode_exactly(tokenizer, text, f"label '{label}' of task '{task.name}'")
+    check_labels(tokenizer, tasks)
+
+
 def check_labels(tokenizer: Tokenizer, tasks: Tasks) -> None:
     """Check that all labels of a task have different tokens.
 
@@ -174,7 +189,10 @@ def check_round_trip(tokenizer: Tokenizer, texts: Iterable[str]) -> None:
     for text in texts:
         decoded = tokenizer.decode(tokenizer.encode(text))
         if decoded != text:
-            raise InputError(f"the tokenizer changes {text!r} to {decoded!r}; remove unusual characters from the text")
+            raise InputError(
+                f"the tokenizer {tokenizer.name} changes {text!r} to {decoded!r}; remove unusual characters, or words "
+                "that have a meaning for it, from the text"
+            )
 
 
 def summarize(tokenizer: Tokenizer, texts: Sequence[str], out_dir: Path) -> str:

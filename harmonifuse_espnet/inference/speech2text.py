@@ -12,14 +12,35 @@ import torch
 from torch import Tensor
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.data.audio import SAMPLE_RATE, read_audio, resample
+from harmonifuse_espnet.data.audio import SAMPLE_RATE, as_float, check_finite, read_audio, resample
 from harmonifuse_espnet.data.batch import SpeechBatch, collate
 from harmonifuse_espnet.data.preprocessor import HarmoniFusePreprocessor
 from harmonifuse_espnet.data.tasks import SpeechTask, build_tasks
+from harmonifuse_espnet.data.tokenizer import encode_exactly
 from harmonifuse_espnet.inference.generation import label_log_probs
 from harmonifuse_espnet.inference.text_search import SearchOptions, TextSearch
 from harmonifuse_espnet.model.ctc import CTCHead
 from harmonifuse_espnet.model.harmonifuse import EncoderOutput
+
+MAX_LEVEL = 8.0  # of floating-point samples; above, they are taken for integers that were not scaled
+
+
+def check_samples(samples: np.ndarray) -> np.ndarray:
+    """Return samples (N,) in float32.
+
+    Raises:
+        InputError: if they are empty, not one-dimensional, not finite, or beyond ``MAX_LEVEL``.
+    """
+    if samples.ndim != 1 or not len(samples):
+        raise InputError(f"speech must be samples (N,) with N > 0, got shape {samples.shape}; mix channels down")
+    samples = as_float(samples, "speech")
+    check_finite(samples, SAMPLE_RATE, "speech")
+    peak = float(np.abs(samples).max())
+    if peak > MAX_LEVEL:
+        raise InputError(
+            f"speech has floating-point samples up to {peak:g}, expected [-1, 1]; divide 16-bit samples by 32768"
+        )
+    return samples
 
 
 @dataclass(frozen=True)
@@ -97,18 +118,18 @@ class Speech2Text:
         """Decode one utterance.
 
         Args:
-            speech: An audio file of any sampling rate, or samples (N,) at 16 kHz in [-1, 1].
+            speech: An audio file of any sampling rate, or samples (N,) at 16 kHz: floating-point numbers in [-1, 1], or
+                integers, which are divided by the full scale of their type.
             task: A name from the table of tasks.
             prompt: Prompt to use instead of the task's first one.
 
         Raises:
-            InputError: if the task is unknown or the audio is empty.
+            InputError: if the task is unknown, the audio is empty, has samples that are not finite or that are far
+                beyond full scale, or the tokenizer cannot write the prompt.
         """
         if isinstance(speech, (str, Path)):
-            speech = resample(*read_audio(str(speech)), SAMPLE_RATE)
-        samples = np.asarray(speech, dtype=np.float32)
-        if samples.ndim != 1 or not len(samples):
-            raise InputError(f"speech must be samples (N,) with N > 0, got shape {samples.shape}")
+            speech = resample(*read_audio(str(speech), verify=True), SAMPLE_RATE)
+        samples = check_samples(np.asarray(speech))
         _, keywords = collate([("speech", self.build_example("speech", samples, task, prompt))])
         return self.decode_batch(**keywords)[0]
 
@@ -118,7 +139,8 @@ class Speech2Text:
         """Preprocess speech (N,) or (T, features) for ``collate``; ``prompt`` replaces the task's first prompt."""
         example = self.preprocess(utterance, {"speech": speech, "task": task})
         if prompt is not None:
-            example["prompt"] = np.array(self.tokenizer.encode(prompt), dtype=np.int64)
+            ids = encode_exactly(self.tokenizer, prompt, "the prompt")
+            example["prompt"] = np.array(ids, dtype=np.int64)
         return example
 
     @torch.no_grad()
@@ -157,5 +179,9 @@ class Speech2Text:
             return [DecodingResult(text, ctc_text=ctc_text) for text, ctc_text in zip(texts, ctc_texts, strict=True)]
         sequences = [[*self.tokenizer.encode(words), self.tokenizer.eos_id] for words in task.labels.values()]
         probs = label_log_probs(self.model, encoded, task.index, sequences).double().exp()
+        if not probs.isfinite().all():
+            raise InputError(
+                f"the model computes NaN for task '{task.name}'; its weights are damaged or it has diverged"
+            )
         scored = [dict(zip(task.labels, row, strict=True)) for row in (probs / probs.sum(1, keepdim=True)).tolist()]
         return [DecodingResult(max(row, key=lambda label: row[label]), label_probs=row) for row in scored]

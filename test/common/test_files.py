@@ -84,6 +84,6 @@ def test_the_message_names_the_folder_and_the_remedy(tmp_path: Path, number: int
     with pytest.raises(AccessError) as error, atomic_path(tmp_path / "a"):
         raise OSError(number, os.strerror(number))
     assert str(error.value) == (
-        f"{tmp_path}: cannot write to this folder ({os.strerror(number)}); {remedy} or choose another one, then run the "
-        "command again; completed work is kept"
+        f"{tmp_path}: cannot write to this folder ({os.strerror(number)}); {remedy} or choose another one, then run "
+        "the command again; completed work is kept"
     )

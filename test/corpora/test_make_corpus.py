@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +129,19 @@ def test_bad_options_and_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = make(tmp_path / "file" / "corpus")
     assert (done.returncode, "Not a directory" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
+def test_a_killed_process_ends_the_command_with_the_cause(tmp_path: Path) -> None:
+    """A pool of ``multiprocessing`` would wait for ever."""
+    command = [sys.executable, str(LOCAL / "make_corpus.py"), str(tmp_path / "corpus"), "--scale", "0.3"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not (found := children.read_text().split()):
+        time.sleep(0.01)
+    os.kill(int(found[0]), signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert error.splitlines()[-1] == (
+        "error: a worker process was killed, most likely because memory ran out; use fewer processes (--nj), then run "
+        "the command again; completed work is kept"
+    )
+    assert process.returncode == 1

@@ -79,8 +79,8 @@ def test_ids_that_look_the_same_are_named_by_their_code_points(tmp_path: Path) -
     with pytest.raises(ValueError) as error:
         read_datadir(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}/wav.scp: 1 of 2 utterances missing, first 'e\u0301' (U+0065 U+0301; the file has U+00E9), which is "
-        "in text; prepare the folder again"
+        f"{tmp_path}/wav.scp: 1 of 2 utterances missing, first 'e\u0301' (U+0065 U+0301; the file has U+00E9), which "
+        "is in text; prepare the folder again"
     )
 
 
