@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harmonifuse_espnet.ablation.spec import MODEL, Run, decode_tag
-from harmonifuse_espnet.common.config import read_config
+from harmonifuse_espnet.common.config import find_changes, read_config
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import read_run, update_run
 
@@ -36,10 +36,10 @@ def check_unchanged(run: Run, train_args: str) -> None:
         if run.experiment.checkpoint.is_file():
             raise InputError(f"{run.exp_dir} was not trained by an ablation; remove it, or choose another --expdir")
         return
-    change = next(_changes({name: known.get(name) for name in current}, current), None)
+    change = next(find_changes({name: known.get(name) for name in current}, current), None)
     if change:
         raise InputError(
-            f"{run.exp_dir} was trained with another configuration: {change} ({run.variant.config}); remove that "
+            f"{run.exp_dir} was trained with another configuration: {change.removeprefix('config.')} ({run.variant.config}); remove that "
             "folder to train again, restore the configuration, or choose another --expdir"
         )
 
@@ -72,16 +72,6 @@ def is_scored(run: Run, decode: Path, test_set: str) -> bool:
         and scores.is_file()
         and scores.stat().st_mtime >= model.stat().st_mtime
     )
-
-
-def _changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Yield the differences between two nested mappings, such as ``optim_conf.lr was 0.002, is now 0.001``."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
-            path = f"{name}.{key}" if name else str(key)
-            yield from _changes(old.get(key, "not set"), new.get(key, "not set"), path)
-    elif old != new:
-        yield f"{name.removeprefix('config.')} was {old}, is now {new}"
 
 
 def _as_json(config: Mapping[str, Any]) -> Any:

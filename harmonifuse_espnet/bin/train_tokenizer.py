@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harmonifuse_espnet.common.command_line import add_boolean, add_data_dir, add_tasks, command_parser
 from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.data.provenance import check_sources
 from harmonifuse_espnet.data.targets import read_targets
 from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
 from harmonifuse_espnet.data.tokenizer import Tokenizer
@@ -34,6 +35,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--vocab_size", type=int, default=100, help="maximum number of pieces, labels included (default: 100)")
     add("--model_type", choices=MODEL_TYPES, default="unigram", help="sentencepiece model (default: unigram)")
     add_boolean(parser, "--ctc", default=False, help="train the tokenizer of the CTC head")
+    add_boolean(parser, "--fresh", default=False, help="replace a different tokenizer in out_dir")
     add("--llm", help="save the tokenizer of this model instead (name on the Hugging Face Hub, or a folder)")
     help = "save the tokenizer of the model in this training configuration; --llm overrides it"
     add("--llm_of", metavar="CONFIG", help=help)
@@ -44,6 +46,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         tasks, out_dir = build_tasks(load_tasks(args.tasks)), Path(args.out_dir)
+        check_sources(args.data_dir, "run that stage again: ./run.sh --stage 2")
         targets = read_targets(args.data_dir, tasks).values()
         transcripts = [target.text for target in targets if target.task.answer == "text"]
         llm = args.llm or (read_llm_name(args.llm_of) if args.llm_of else None)
@@ -51,10 +54,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
             raise InputError(f"{args.data_dir}: no transcripts for --ctc true; leave out --ctc_tokenizer_type")
         tokenizer: Tokenizer
         if llm:
-            tokenizer = save_llm_tokenizer(llm, transcripts, tasks, out_dir)
+            tokenizer = save_llm_tokenizer(llm, transcripts, tasks, out_dir, args.fresh)
         else:
             tokenizer = train_tokenizer(
-                transcripts, {} if args.ctc else tasks, out_dir, args.vocab_size, args.model_type
+                transcripts, {} if args.ctc else tasks, out_dir, args.vocab_size, args.model_type, args.fresh
             )
         print(summarize(tokenizer, transcripts if args.ctc else [target.text for target in targets], out_dir))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,21 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def find_changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Yield the differences between two nested mappings, each with both values.
+
+    Example:
+        >>> next(find_changes({"optim_conf": {"lr": 0.002}}, {"optim_conf": {"lr": 0.001}}))
+        'optim_conf.lr was 0.002, is now 0.001'
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            path = f"{name}.{key}" if name else str(key)
+            yield from find_changes(old.get(key, "not set"), new.get(key, "not set"), path)
+    elif old != new:
+        yield f"{name} was {old}, is now {new}"
 
 
 def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None = None) -> argparse.Namespace:

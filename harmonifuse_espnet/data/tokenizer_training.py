@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
@@ -13,6 +14,7 @@ import sentencepiece
 from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.data.hugging_face_tokenizer import HUGGING_FACE_FILE, HuggingFaceTokenizer
 from harmonifuse_espnet.data.sentencepiece_tokenizer import (
     SENTENCEPIECE_FILE,
@@ -38,7 +40,7 @@ _TRAINING: Mapping[str, Any] = {
 
 
 def train_tokenizer(
-    transcripts: Sequence[str], tasks: Tasks, out_dir: Path, vocab_size: int, model_type: str
+    transcripts: Sequence[str], tasks: Tasks, out_dir: Path, vocab_size: int, model_type: str, fresh: bool = False
 ) -> SentencePieceTokenizer:
     """Train a sentencepiece model, check it, and write it to ``out_dir`` with a list of its pieces.
 
@@ -47,9 +49,11 @@ def train_tokenizer(
         tasks: Table of tasks. Each label, and each word of a prompt, becomes one token.
         out_dir: Folder to write.
         vocab_size, model_type: As in :func:`train_sentencepiece`.
+        fresh: Whether to replace a different tokenizer in ``out_dir``.
 
     Raises:
-        InputError: if the vocabulary is too small, or encoding changes a text or label.
+        InputError: if the vocabulary is too small, encoding changes a text or label, or ``out_dir`` has a different
+            tokenizer.
         AccessError: if the folder cannot be written.
     """
     prompts = [prompt for task in tasks.values() for prompt in task.prompts]
@@ -63,15 +67,18 @@ def train_tokenizer(
     tokenizer.name = str(out_dir)
     check_tokenizer(tokenizer, transcripts, tasks)
     pieces = "".join(f"{tokenizer.processor.id_to_piece(i)}\n" for i in range(len(tokenizer)))
-    write_files(out_dir, {TOKENS_FILE: pieces, SENTENCEPIECE_FILE: model})
+    _write_tokenizer(out_dir, {TOKENS_FILE: pieces, SENTENCEPIECE_FILE: model}, fresh)
     return tokenizer
 
 
-def save_llm_tokenizer(llm: str, transcripts: Sequence[str], tasks: Tasks, out_dir: Path) -> HuggingFaceTokenizer:
+def save_llm_tokenizer(
+    llm: str, transcripts: Sequence[str], tasks: Tasks, out_dir: Path, fresh: bool = False
+) -> HuggingFaceTokenizer:
     """Check a language model's tokenizer, save it to ``out_dir``, and remove a trained tokenizer from it.
 
     Raises:
-        InputError: if it has no eos token, two labels of a task have the same tokens, or encoding changes a text.
+        InputError: if it has no eos token, two labels of a task have the same tokens, encoding changes a text, or
+            ``out_dir`` has a different tokenizer and ``fresh`` is false.
         AccessError: if the model does not exist, or the folder cannot be written.
     """
     tokenizer = HuggingFaceTokenizer(llm)
@@ -80,11 +87,31 @@ def save_llm_tokenizer(llm: str, transcripts: Sequence[str], tasks: Tasks, out_d
         tokenizer.inner.save_pretrained(folder)
         files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     files[HUGGING_FACE_FILE] = files.pop(HUGGING_FACE_FILE)  # written last, because it marks a complete folder
-    write_files(out_dir, files)
+    _write_tokenizer(out_dir, files, fresh)
     with writing(out_dir):
         for name in (TOKENS_FILE, SENTENCEPIECE_FILE):
             (out_dir / name).unlink(missing_ok=True)
     return tokenizer
+
+
+def _write_tokenizer(out_dir: Path, files: Mapping[str, str | bytes], fresh: bool) -> None:
+    """Write the files of a tokenizer; keep a different tokenizer, which models may have been trained with."""
+    contents = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
+    changed = [
+        name for name, new in contents.items() if (out_dir / name).is_file() and (out_dir / name).read_bytes() != new
+    ]
+    if changed and not fresh:
+        old, new = (
+            hashlib.sha256(each).hexdigest()[:16]
+            for each in ((out_dir / changed[0]).read_bytes(), contents[changed[0]])
+        )
+        raise InputError(
+            f"{out_dir / changed[0]} is of a tokenizer of other texts or options (checksum {old}, the new one {new}), "
+            "which models may have been trained with; replace it with --fresh true and train these models again, or "
+            "choose another folder (run.sh: --datadir)"
+        )
+    with lock_folder(out_dir):
+        write_files(out_dir, contents)
 
 
 def read_llm_name(train_config: str | Path) -> str:

@@ -25,6 +25,7 @@ nj=4                   # number of parallel processes in stage 2
 ngpu=0                 # number of GPUs; 0: run on the CPU
 nproc=1                # number of training processes on the CPU (with --ngpu 0), with one thread each
 python=                # Python interpreter of the stages; if empty: $PYTHON, else the environment tools/venv
+fresh=false            # true: replace tokenizers (stage 4) and trainings (stages 5 and 6) of other data or options
 datadir=data           # parent folder of the data folders and tokenizers
 dumpdir=dump           # parent folder of the formatted audio and features
 expdir=exp             # parent folder of the experiments
@@ -126,7 +127,7 @@ check_options() {
     [[ $feats_type != ssl ]] || feats_normalize=none # ssl features are hidden states, not log-mel frames
     one_of tokenizer_type unigram bpe char llm
     [[ ! $ctc_tokenizer_type ]] || one_of ctc_tokenizer_type unigram bpe char
-    for name in skip_bad align plan upload_private dry_run; do one_of "$name" true false; done
+    for name in fresh skip_bad align plan upload_private dry_run; do one_of "$name" true false; done
     [[ $align == false || ($feats_type == raw && $pretrain_config) ]] ||
         die "--align true needs --feats_type raw and a --pretrain_config that trains speech recognition"
     for name in train_sets valid_sets test_sets; do
@@ -224,7 +225,7 @@ stage_4() {
     [[ $tokenizer_type != llm ]] || options=(--llm_of "$train_config" ${llm:+--llm "$llm"})
     need_own 4 "$tasks" "$train_config"
     need 4 2 "$dumpdir/raw/train/text"
-    local texts=(--data_dir "$dumpdir/raw/train" --tasks "$tasks")
+    local texts=(--data_dir "$dumpdir/raw/train" --tasks "$tasks" --fresh "$fresh")
     module train_cmd train_tokenizer "${texts[@]}" --out_dir "$token_dir" "${options[@]}"
     [[ ! $ctc_token_dir ]] || module train_cmd train_tokenizer "${texts[@]}" --out_dir "$ctc_token_dir" \
         --vocab_size "$ctc_vocab_size" --model_type "$ctc_tokenizer_type" --ctc true
@@ -241,7 +242,7 @@ stage_5() {
         module train_cmd collect_stats --data_dir "$feats/$name" --tokenizer "$token_dir" --tasks "$tasks" \
             --out_dir "$stats/$name" --train_config "$train_config" --feats_type "$feats_type" "${options[@]}"
     done
-    [[ ! $pretrained || -s $pretrained || $plan == true ]] || train 5 "$pretrain_config" "${pretrained%/*}"
+    [[ ! $pretrained || $plan == true ]] || train 5 "$pretrain_config" "${pretrained%/*}"
     [[ $align == false || $plan == true ]] || module cuda_cmd align --data_dir "$feats/train" \
         --train_config "${pretrained%/*}/config.yaml" --model_file "$pretrained" --ngpu "$((ngpu > 0))"
 }
@@ -263,7 +264,7 @@ train() {
             "--${name}_shape_file" "$stats/$name/text_shape"
         )
     done
-    options+=(--resume true ${encoder:+--frontend_conf "model=$encoder"} ${llm:+--decoder_conf "model=$llm"})
+    options+=(--resume true --fresh "$fresh" ${encoder:+--frontend_conf "model=$encoder"} ${llm:+--decoder_conf "model=$llm"})
     if [[ $ctc_token_dir ]]; then
         need "$stage" 4 "$ctc_token_dir/tokens.txt"
         options+=(--ctc_tokenizer "$ctc_token_dir")
