@@ -39,8 +39,9 @@ def check_unchanged(run: Run, train_args: str) -> None:
     change = next(find_changes({name: known.get(name) for name in current}, current), None)
     if change:
         raise InputError(
-            f"{run.exp_dir} was trained with another configuration: {change.removeprefix('config.')} ({run.variant.config}); remove that "
-            "folder to train again, restore the configuration, or choose another --expdir"
+            f"{run.exp_dir} was trained with another configuration: {change.removeprefix('config.')} "
+            f"({run.variant.config}); remove that folder to train again, restore the configuration, or choose another "
+            "--expdir"
         )
 
 

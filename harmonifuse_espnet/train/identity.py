@@ -1,7 +1,7 @@
 """Whether a call of training belongs to the training that is in its experiment folder already.
 
-``config.yaml`` has the options of a training and, in ``made_from``, checksums of the tokenizers, tables and statistics that
-it reads. A later call that differs in what determines the weights is refused before anything is written.
+``config.yaml`` has the options of a training and, in ``made_from``, checksums of the tokenizers, tables and statistics
+that it reads. A later call that differs in what determines the weights is refused before anything is written.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def check_same_training(args: argparse.Namespace) -> None:
     change = next(find_changes(before, now), None)
     if change:
         raise InputError(
-            f"{experiment.dir} has a training with other options or data: {change}; undo the change, choose another folder "
-            "(run.sh: --tag), or remove that training and start again with --fresh true"
+            f"{experiment.dir} has a training with other options or data: {change}; undo the change, choose another "
+            "folder (run.sh: --tag), or remove that training and start again with --fresh true"
         )
 
 
@@ -136,8 +136,8 @@ def check_tokenizer(tokenizer: Tokenizer, recorded: Mapping[str, Any], option: s
     found = checksum(tokenizer.name) if expected and Path(tokenizer.name).exists() else expected
     if found != expected:
         raise InputError(
-            f"{train_config}: the model was trained with a tokenizer of checksum {expected}, but {tokenizer.name} has the "
-            f"checksum {found}: it was made again since; restore it, or train the model again with --fresh true"
+            f"{train_config}: the model was trained with a tokenizer of checksum {expected}, but {tokenizer.name} has "
+            f"the checksum {found}: it was made again since; restore it, or train the model again with --fresh true"
         )
 
 
@@ -151,7 +151,7 @@ def _is_free(name: str) -> bool:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return the value of an option as it is in ``config.yaml``, with current names; the version of the code is free."""
+    """Return the value of an option as in ``config.yaml``, with current names; the version of the code is free."""
     if name in RENAMED_OPTIONS and isinstance(value, Mapping):
         value = rename_options(name, value)
     if name == "made_from":
