@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
+from harmonifuse_espnet.evaluation.metrics import count_errors, label_scores, text_scores
 
 RUN_SH = """#!/usr/bin/env bash
 set -euo pipefail
@@ -97,7 +97,7 @@ def write_scores(folder: Path, errors: Sequence[int], correct: Sequence[int] | N
     asr = [
         {"id": f"a{index:02}", "task": "asr", "kind": "llm", "errors": n, "words": 10} for index, n in enumerate(errors)
     ]
-    scores = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
+    scores = text_scores(count_errors({"a": "ONE TWO"}, {"a": "ONE TOO"}))
     _write_set(folder / "test_asr", asr, {"asr": {"answer": "text", "utterances": 1, "scores": {"llm": scores}}})
     if correct is not None:
         labels = ["ang", "ang", "sad", "sad"] * (len(correct) // 4)

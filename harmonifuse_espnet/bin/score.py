@@ -1,8 +1,9 @@
 """Stage 8, first part: score the hypotheses of a test set.
 
-Writes score.json (scores by task and kind of hypothesis) and utterances.jsonl (score of each utterance, for paired
-significance tests): {"id", "task", "kind", "errors", "words"} of a text task, {"id", "task", "kind", "label",
-"correct"} of a label task.
+Writes score.json (scores by task and kind of hypothesis, and the leak check) and utterances.jsonl (score of each
+utterance, for paired significance tests): {"id", "speaker", "task", "kind"} with {"errors", "words", "char_errors",
+"characters"} of a text task, {"label", "correct"} of a label task. Prints the scores, and the speakers, sentences and
+utterance ids that the test set shares with the training set.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from harmonifuse_espnet.evaluation.scoring import score, summary
 
 def get_parser() -> argparse.ArgumentParser:
     parser = command_parser("score", __doc__)
-    add_data_dir(parser, "dump folder of the test set, with text and utt2task")
+    add_data_dir(parser, "dump folder of the test set, with text, utt2task and utt2spk")
+    help = "dump folder of the training set, for the leak check; without it, there is no leak check"
+    parser.add_argument("--train_data_dir", type=Path, help=help)
     parser.add_argument("--decode_dir", required=True, help="decode folder, with text, ctc_text and label_probs.jsonl")
     add_tasks(parser)
     return parser
@@ -32,9 +35,10 @@ def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     with report_user_errors():
         folder = DecodeDir(Path(args.decode_dir))
-        scores, utterances = score(Path(args.data_dir), folder.dir, build_tasks(load_tasks(args.tasks)))
+        tasks = build_tasks(load_tasks(args.tasks))
+        scores, utterances = score(Path(args.data_dir), folder.dir, tasks, args.train_data_dir)
         contents = {
-            folder.utterances.name: "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in utterances),
+            folder.utterances.name: "".join(json.dumps(entry) + "\n" for entry in utterances),
             folder.scores.name: json.dumps(scores, indent=1, ensure_ascii=False) + "\n",
         }
         write_files(folder.dir, contents)

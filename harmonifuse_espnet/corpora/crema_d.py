@@ -16,6 +16,7 @@ from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 TASK = "ser"
 EMOTIONS = ("ang", "hap", "neu", "sad", "dis", "fea")
 DEFAULT_EMOTIONS = ("ang", "hap", "neu", "sad")
+SETS = ("train", "dev", "test")
 SILENT = ("1076_MTI_SAD_XX",)  # clips of digital silence
 NAME = re.compile(r"(?P<actor>\d{4})_[A-Z]{3}_(?P<emotion>ANG|HAP|NEU|SAD|DIS|FEA)_(LO|MD|HI|XX|X)")
 _MAX_POINTER_BYTES = 1024
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--label", choices=("emotion", "gender"), default="emotion", help="target (default: %(default)s)"
     )
     parser.add_argument("--task", help="name in the table of tasks (default: ser, or gender for --label gender)")
+    parser.add_argument("--one_set", choices=SETS, help="put all actors into this set (default: split them by actor)")
 
 
 def prepare(
@@ -42,16 +44,18 @@ def prepare(
     emotions: Sequence[str] = DEFAULT_EMOTIONS,
     label: str = "emotion",
     task: str | None = None,
+    one_set: str | None = None,
 ) -> dict[str, list[Utterance]]:
-    """Return the utterances of ``train``, ``dev`` and ``test``, which have no actor in common.
+    """Return the utterances of ``train``, ``dev`` and ``test``, which have no actor in common, or of one set.
 
-    See :func:`split_actors`. The clips in ``SILENT`` are left out.
+    See :func:`split_actors` for the split. The clips in ``SILENT`` are left out.
 
     Args:
         corpus_dir: The folder with ``AudioWAV`` (``.wav`` as released, or ``.flac``).
         emotions: Emotions to use.
         label: Target: ``emotion``, or ``gender`` (``female`` or ``male``, from ``VideoDemographics.csv``).
         task: Name of the task; by default ``ser`` for emotion, ``gender`` for gender.
+        one_set: ``train``, ``dev`` or ``test``: the only set, with all actors of the folder; None: three sets.
 
     Raises:
         MissingFileError: if the corpus or the list of actors is missing.
@@ -63,8 +67,9 @@ def prepare(
     root = corpus_root(corpus_dir, "AudioWAV/1001_DFA_ANG_XX.wav and so on", REMEDY)
     clips = _find_clips(root / "AudioWAV")
     genders = _read_genders(root / "VideoDemographics.csv") if label == "gender" else {}
-    parts = split_actors({match["actor"] for match, _ in clips})
-    sets: dict[str, list[Utterance]] = {name: [] for name in ("train", "dev", "test")}
+    actors = {match["actor"] for match, _ in clips}
+    parts = dict.fromkeys(actors, one_set) if one_set else split_actors(actors)
+    sets: dict[str, list[Utterance]] = {name: [] for name in ([one_set] if one_set else SETS)}
     for match, path in clips:
         actor, emotion = match["actor"], match["emotion"].lower()
         if emotion not in emotions:

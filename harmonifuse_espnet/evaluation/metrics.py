@@ -1,11 +1,13 @@
 """Metrics: word, character and sentence error rates; weighted and unweighted accuracy, and macro F1.
 
-Functions take references and hypotheses by utterance id. Rates are in percent.
+Functions take references and hypotheses by utterance id. Rates are in percent. Errors are counted once, by
+:func:`count_errors`: the counts of a test set are the sums of those of its utterances.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import jiwer
@@ -33,69 +35,98 @@ def matching_ids(references: Mapping[str, str], hypotheses: Mapping[str, str]) -
     return sorted(references)
 
 
-def text_scores(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, Any]:
-    """Compute word, character and sentence error rates, with their counts.
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Counts of the alignment of a hypothesis with its reference, in words or in characters."""
 
-    ``wer = (substitutions + deletions + insertions) / words``; ``cer`` is the same over characters, including one
-    space between two words; ``sentence_error_rate`` is the share of sentences with an error. An empty hypothesis counts
-    as deletions.
+    correct: int
+    substitutions: int
+    deletions: int
+    insertions: int
 
-    Returns:
-        ``wer, cer, sentence_error_rate`` in percent; ``words, correct, substitutions, deletions, insertions``;
-        ``characters`` and ``char_substitutions, char_deletions, char_insertions``.
+    @property
+    def total(self) -> int:
+        """Length of the reference."""
+        return self.correct + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """Number of substitutions, deletions and insertions."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors in percent of the length of the reference."""
+        return 100.0 * self.errors / self.total
+
+
+@dataclass(frozen=True)
+class TextErrors:
+    """Errors of one hypothesis, or of several."""
+
+    words: ErrorCounts
+    characters: ErrorCounts
+
+
+def count_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, TextErrors]:
+    """Count the errors of each utterance, in words and in characters.
+
+    Words are separated by any Unicode white space. Between two words, the characters include one space. An empty
+    hypothesis counts as deletions.
 
     Raises:
         InputError: if the ids differ or a reference is empty.
 
     Example:
-        >>> scores = text_scores({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
-        >>> scores["wer"], scores["substitutions"], scores["deletions"], scores["words"], scores["sentence_error_rate"]
-        (50.0, 1, 1, 4, 100.0)
+        >>> errors = count_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
+        >>> {key: (found.words.errors, found.words.total) for key, found in errors.items()}
+        {'a': (1, 3), 'b': (1, 1)}
     """
     ids = matching_ids(references, hypotheses)
-    reference = [" ".join(references[key].split()) for key in ids]
-    hypothesis = [" ".join(hypotheses[key].split()) for key in ids]
-    empty = [key for key, text in zip(ids, reference, strict=True) if not text]
+    empty = [key for key in ids if not references[key].split()]
     if empty:
         raise InputError(
             f"{len(empty)} references are empty: {_join_first(empty)}; remove these utterances from the test set"
         )
-    words = jiwer.process_words(reference, hypothesis)
-    characters = jiwer.process_characters(reference, hypothesis)
+    errors = {}
+    for key in ids:
+        reference, hypothesis = (" ".join(texts[key].split()) for texts in (references, hypotheses))
+        words, characters = jiwer.process_words(reference, hypothesis), jiwer.process_characters(reference, hypothesis)
+        errors[key] = TextErrors(_error_counts(words), _error_counts(characters))
+    return errors
+
+
+def text_scores(errors: Mapping[str, TextErrors]) -> dict[str, Any]:
+    """Compute word, character and sentence error rates from the errors of at least one utterance.
+
+    ``wer = (substitutions + deletions + insertions) / words``; ``cer`` is the same over characters;
+    ``sentence_error_rate`` is the share of sentences with an error. The counts are the sums over the utterances.
+
+    Returns:
+        ``wer, cer, sentence_error_rate`` in percent; ``words, correct, substitutions, deletions, insertions``;
+        ``characters`` and ``char_substitutions, char_deletions, char_insertions``.
+
+    Example:
+        >>> scores = text_scores(count_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""}))
+        >>> scores["wer"], scores["substitutions"], scores["deletions"], scores["words"], scores["sentence_error_rate"]
+        (50.0, 1, 1, 4, 100.0)
+    """
+    words = _sum_counts(found.words for found in errors.values())
+    characters = _sum_counts(found.characters for found in errors.values())
     return {
-        "wer": 100.0 * words.wer,
-        "cer": 100.0 * characters.cer,
-        "sentence_error_rate": 100.0 * sum(a != b for a, b in zip(reference, hypothesis, strict=True)) / len(ids),
-        "words": words.hits + words.substitutions + words.deletions,
-        "correct": words.hits,
+        "wer": words.rate,
+        "cer": characters.rate,
+        "sentence_error_rate": 100.0 * sum(found.characters.errors > 0 for found in errors.values()) / len(errors),
+        "words": words.total,
+        "correct": words.correct,
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
-        "characters": characters.hits + characters.substitutions + characters.deletions,
+        "characters": characters.total,
         "char_substitutions": characters.substitutions,
         "char_deletions": characters.deletions,
         "char_insertions": characters.insertions,
     }
-
-
-def count_word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """Count the errors (substitutions, deletions and insertions) and words of each utterance.
-
-    The WER is the sum of the errors over the sum of the words.
-
-    Raises:
-        InputError: if the ids differ.
-
-    Example:
-        >>> count_word_errors({"a": "GO ON NOW", "b": "STOP"}, {"a": "GO IN NOW", "b": ""})
-        {'a': (1, 3), 'b': (1, 1)}
-    """
-    counts = {}
-    for key in matching_ids(references, hypotheses):
-        words = jiwer.process_words(references[key], hypotheses[key])
-        errors = words.substitutions + words.deletions + words.insertions
-        counts[key] = errors, words.hits + words.substitutions + words.deletions
-    return counts
 
 
 def label_scores(references: Mapping[str, str], hypotheses: Mapping[str, str], labels: Sequence[str]) -> dict[str, Any]:
@@ -133,6 +164,14 @@ def label_scores(references: Mapping[str, str], hypotheses: Mapping[str, str], l
         "confusion": confusion,
         "recall": {label: recall.get(position) for position, label in enumerate(labels)},
     }
+
+
+def _error_counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    return ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions)
+
+
+def _sum_counts(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    return ErrorCounts(*(sum(column) for column in zip(*map(astuple, counts), strict=True)))
 
 
 def _confusion(references: Mapping[str, str], hypotheses: Mapping[str, str], labels: Sequence[str]) -> list[list[int]]:

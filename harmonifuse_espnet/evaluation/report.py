@@ -14,6 +14,7 @@ from harmonifuse_espnet.evaluation.scores import ScoredSet
 
 METRICS = {"wer": "WER", "cer": "CER", "wa": "WA", "ua": "UA", "macro_f1": "macro F1"}  # all in percent
 METRICS_OF = {"text": ("wer", "cer"), "label": ("wa", "ua", "macro_f1")}
+LEAK_UNITS = {"speakers": "speakers", "sentences": "sentences", "utterances": "utterance ids"}
 ERROR_HEADER = ("dataset", "Snt", "Wrd", "Corr", "Sub", "Del", "Ins", "Err", "S.Err")
 
 
@@ -30,11 +31,12 @@ def experiment_section(exp_dir: Path, scored: Sequence[ScoredSet], out_dir: Path
     if text:
         parts.append(section("WER", ERROR_HEADER, [_error_row(*row, "words", "") for row in text]))
         parts.append(section("CER", ERROR_HEADER, [_error_row(*row, "characters", "char_") for row in text]))
+        parts += _degenerate_section(text)
     labelled = list(_scores(scored, "label"))
     for task in sorted({task for _, task, _, _ in labelled}):
         rows = [(each.name, score) for each, other, _, score in labelled if other == task]
         parts += [_label_section(task, rows), *(_confusion_table(f"{name} ({task})", score) for name, score in rows)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_leak_section(scored)])
 
 
 def mean_of_folds(folds: Sequence[Sequence[ScoredSet]]) -> str:
@@ -91,6 +93,36 @@ def _error_row(name: str, score: Mapping[str, Any], unit: str, prefix: str) -> l
     counts = [total - errors[0] - errors[1], *errors, sum(errors)]
     rates = [f"{100 * count / total:.1f}" for count in counts]
     return [name, str(score["utterances"]), str(total), *rates, f"{score['sentence_error_rate']:.1f}"]
+
+
+def _degenerate_section(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield the table of degenerate hypotheses; scores of early versions have no counts of them."""
+    cells = [
+        [
+            name,
+            str(score["utterances"]),
+            *(str(score["degenerate"][kind]) for kind in ("empty", "looping", "over_long")),
+        ]
+        for name, score in rows
+        if "degenerate" in score
+    ]
+    if cells:
+        yield section("Degenerate hypotheses", ("dataset", "Snt", "empty", "looping", "over-long"), cells)
+
+
+def _leak_section(scored: Iterable[ScoredSet]) -> Iterator[str]:
+    """Yield the table of what the test sets share with the training set, if it was checked for any of them."""
+    rows = [
+        (each.folder.test_set, *(_leak_cell(each.leaks[unit]) for unit in LEAK_UNITS))
+        for each in scored
+        if each.leaks is not None
+    ]
+    if rows:
+        yield section("Shared with the training set", ("dataset", *LEAK_UNITS.values()), dict.fromkeys(rows))
+
+
+def _leak_cell(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else f"{found['shared']} of {found['total']}"
 
 
 def _label_section(task: str, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:

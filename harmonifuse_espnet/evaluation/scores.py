@@ -22,11 +22,13 @@ class ScoredSet:
         tasks: Task -> ``answer`` (``text`` or ``label``), ``utterances`` and ``scores`` by kind of hypothesis.
         weights: Task -> layer weights by prompt, see
             :func:`harmonifuse_espnet.inference.inspection.layer_weights_by_prompt`; {} if they were not recorded.
+        leaks: Leak check, see :func:`harmonifuse_espnet.evaluation.leaks.find_leaks`; None if there was none.
     """
 
     folder: DecodeDir
     tasks: Mapping[str, Any]
     weights: Mapping[str, Any]
+    leaks: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ def read_scores(exp_dir: Path) -> list[ScoredSet]:
     folders = list(Experiment(exp_dir).scored())
     if not folders:
         raise MissingFileError(f"{exp_dir}: no decode_*/<test_set>/score.json; run stages 7 and 8 first")
-    return [ScoredSet(each, _read_tasks(each.scores), read_run(each.dir).get("tasks", {})) for each in folders]
+    return [_read_set(each) for each in folders]
 
 
 def find_scored_experiments(pattern: str) -> list[Path]:
@@ -60,13 +62,14 @@ def find_scored_experiments(pattern: str) -> list[Path]:
     return scored
 
 
-def _read_tasks(path: Path) -> dict[str, Any]:
+def _read_set(folder: DecodeDir) -> ScoredSet:
     try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+        content = json.loads(folder.scores.read_text(encoding="utf-8"))
+        tasks, leaks = content["tasks"], content.get("leaks")  # no leak check before 0.2.0
         for task in tasks.values():
             for score in task["scores"].values():
                 if task["answer"] == "text" and "ser" in score:  # the sentence error rate's name before 0.2.0
                     score["sentence_error_rate"] = score.pop("ser")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not the scores that stage 8 writes ({error!r}); run it again") from error
-    return tasks
+        raise InputError(f"{folder.scores}: not the scores that stage 8 writes ({error!r}); run it again") from error
+    return ScoredSet(folder, tasks, read_run(folder.dir).get("tasks", {}), leaks)

@@ -12,7 +12,10 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import DecodeDir
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
-from harmonifuse_espnet.evaluation.metrics import count_word_errors, label_scores, matching_ids, text_scores
+from harmonifuse_espnet.evaluation.degenerate import count_degenerate
+from harmonifuse_espnet.evaluation.leaks import find_leaks, leak_lines
+from harmonifuse_espnet.evaluation.metrics import TextErrors, count_errors, label_scores, matching_ids, text_scores
+from harmonifuse_espnet.evaluation.references import read_references
 
 SUM_TOLERANCE = 1e-3  # of the sum of an utterance's label probabilities
 
@@ -20,10 +23,18 @@ Scores = dict[str, Any]
 Hypotheses = dict[str, tuple[Path, dict[str, str]]]  # kind -> file, hypothesis by utterance id
 
 
-def score(data_dir: Path, decode_dir: Path, tasks: Tasks) -> tuple[Scores, list[dict[str, Any]]]:
-    """Return the scores of every task of a test set, and the score of each utterance.
+def score(
+    data_dir: Path, decode_dir: Path, tasks: Tasks, train_data_dir: Path | None = None
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """Return the scores of every task of a test set with its leak check, and the score of each utterance.
 
     Hypotheses of the kind ``llm`` are in ``text``, those of the kind ``ctc`` in ``ctc_text``, which may be missing.
+
+    Args:
+        data_dir: Dump folder of the test set.
+        decode_dir: Decode folder of the test set.
+        tasks: Tasks of the test set and of the training set.
+        train_data_dir: Dump folder of the training set, for the leak check; None: no leak check.
 
     Raises:
         MissingFileError: if a file is missing; the message names the stage that writes it.
@@ -31,28 +42,26 @@ def score(data_dir: Path, decode_dir: Path, tasks: Tasks) -> tuple[Scores, list[
             its task, or label probabilities do not sum to 1 or contradict the hypothesis.
     """
     folder = DecodeDir(decode_dir)
-    for path, stage in ((data_dir / "text", 2), (data_dir / "utt2task", 2), (folder.text, 7)):
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such file; run stage {stage}, which writes it")
-    references, names = read_table(data_dir / "text"), read_table(data_dir / "utt2task")
-    with _prefix_errors(data_dir / "utt2task"):
-        matching_ids(references, names)
-        unknown = sorted(set(names.values()) - set(tasks))
-        if unknown:
-            raise InputError(f"unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}")
-    hypotheses = _read_hypotheses(folder, {key: tasks[name] for key, name in names.items()})
+    references = read_references(data_dir, tasks)
+    if not folder.text.is_file():
+        raise MissingFileError(f"{folder.text}: no such file; run stage 7, which writes it")
+    leaks = find_leaks(read_references(train_data_dir, tasks), references) if train_data_dir else None
+    hypotheses = _read_hypotheses(folder, references.tasks)
     scores: Scores = {}
     utterances: list[dict[str, Any]] = []
-    for task in (task for name, task in tasks.items() if name in set(names.values())):
-        of_task = {key: text for key, text in references.items() if names[key] == task.name}
+    for task in (task for task in tasks.values() if task in references.tasks.values()):
+        of_task = references.targets_of(task)
         scores[task.name] = {"answer": task.answer, "utterances": len(of_task), "scores": {}}
         for kind, (path, texts) in hypotheses.items():
             if kind == "llm" or task.answer == "text":
-                chosen = {key: texts[key] for key in of_task}
                 with _prefix_errors(path):
-                    scores[task.name]["scores"][kind] = _score_task(task, of_task, chosen)
-                utterances += _score_utterances(task, kind, of_task, chosen)
-    return {"test_set": decode_dir.resolve().name, "utterances": len(references), "tasks": scores}, utterances
+                    found, entries = _score_task(task, of_task, {key: texts[key] for key in of_task})
+                scores[task.name]["scores"][kind] = found
+                for key, entry in entries.items():
+                    start = {"id": key, "speaker": references.speakers[key], "task": task.name, "kind": kind}
+                    utterances.append({**start, **entry})
+    total = len(references.targets)
+    return {"test_set": decode_dir.resolve().name, "utterances": total, "leaks": leaks, "tasks": scores}, utterances
 
 
 def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses: Mapping[str, str]) -> None:
@@ -85,15 +94,17 @@ def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses
 
 
 def summary(scores: Scores) -> Iterator[str]:
-    """Yield a line for each task and kind of hypothesis."""
+    """Yield a line for each task and kind of hypothesis, and the lines of the leak check."""
     for name, task in scores["tasks"].items():
         for kind, found in task["scores"].items():
             if task["answer"] == "text":
                 counts = "{substitutions} sub, {deletions} del, {insertions} ins in {words} words".format(**found)
-                line = f"WER {found['wer']:.1f} %  CER {found['cer']:.1f} %  ({counts})"
+                line = f"WER {found['wer']:.1f} %  CER {found['cer']:.1f} %  ({counts})  "
+                line += "{empty} empty, {looping} looping, {over_long} over-long".format(**found["degenerate"])
             else:
                 line = f"WA {found['wa']:.1f} %  UA {found['ua']:.1f} %  macro F1 {found['macro_f1']:.1f} %"
             yield f"{scores['test_set']}  {name} ({kind})  {line}  {task['utterances']} utterances"
+    yield from leak_lines(scores["test_set"], scores["leaks"])
 
 
 def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> Hypotheses:
@@ -134,22 +145,27 @@ def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothe
         )
 
 
-def _score_task(task: SpeechTask, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> Scores:
+def _score_task(
+    task: SpeechTask, references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> tuple[Scores, dict[str, Scores]]:
+    """Return the scores of a task, and the score of each of its utterances by id."""
     if task.answer == "text":
-        return text_scores(references, hypotheses)
-    return label_scores(references, hypotheses, list(task.labels))
+        errors = count_errors(references, hypotheses)
+        scores = {**text_scores(errors), "degenerate": count_degenerate(references, hypotheses)}
+        return scores, {key: _utterance_errors(found) for key, found in errors.items()}
+    correct = {
+        key: {"label": references[key], "correct": hypotheses[key] == references[key]} for key in sorted(references)
+    }
+    return label_scores(references, hypotheses, list(task.labels)), correct
 
 
-def _score_utterances(
-    task: SpeechTask, kind: str, references: Mapping[str, str], hypotheses: Mapping[str, str]
-) -> Iterator[dict[str, Any]]:
-    errors = count_word_errors(references, hypotheses) if task.answer == "text" else {}
-    for key in sorted(references):
-        entry = {"id": key, "task": task.name, "kind": kind}
-        if key in errors:
-            yield {**entry, "errors": errors[key][0], "words": errors[key][1]}
-        else:
-            yield {**entry, "label": references[key], "correct": hypotheses[key] == references[key]}
+def _utterance_errors(errors: TextErrors) -> Scores:
+    return {
+        "errors": errors.words.errors,
+        "words": errors.words.total,
+        "char_errors": errors.characters.errors,
+        "characters": errors.characters.total,
+    }
 
 
 @contextmanager

@@ -36,6 +36,15 @@ def test_every_set_has_a_folder_and_a_line_of_the_summary(
     assert read_datadir(tmp_path / "data/test_crema_d")[0] == Utterance("1005_DFA_ANG_XX", audio, "ang", "1005", "ser")
 
 
+def test_one_set_gets_all_actors_and_may_be_renamed(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["crema_d", str(corpus), str(tmp_path / "data"), "--one_set", "test", "--set_names", "test=test_more"])
+    line = f"{tmp_path}/data/test_more: 14 utterances, 7 speakers, task ser, ang 7, neu 7"
+    assert capsys.readouterr().out.splitlines() == [line]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["test_more"]
+
+
 def test_audio_paths_are_absolute_even_if_the_corpus_path_is_relative(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +99,7 @@ def test_unknown_corpora_and_options_are_refused(corpus: Path, capsys: pytest.Ca
     for arguments, message in (
         (["timit", "a", "b"], "invalid choice: 'timit'"),
         (["crema_d", str(corpus), "b", "--emotions", "joy"], "invalid choice: 'joy'"),
+        (["crema_d", str(corpus), "b", "--one_set", "eval"], "invalid choice: 'eval'"),
         (["iemocap", "a", "b"], "required: --protocol"),
     ):
         with pytest.raises(SystemExit, match="2"):

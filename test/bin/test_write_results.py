@@ -16,11 +16,11 @@ from tiny import write_events
 from harmonifuse_espnet.bin.write_results import main
 from harmonifuse_espnet.common.experiment import DecodeDir, read_run, update_run
 from harmonifuse_espnet.evaluation.figures import component_gates, draw_figures, layer_weights
-from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
+from harmonifuse_espnet.evaluation.metrics import count_errors, label_scores, text_scores
 from harmonifuse_espnet.evaluation.scores import ScoredSet
 from harmonifuse_espnet.inference.gate_trace import GateTrace
 
-ASR = text_scores({"a": "ONE TWO"}, {"a": "ONE TOO"})
+ASR = text_scores(count_errors({"a": "ONE TWO"}, {"a": "ONE TOO"}))
 SER = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])
 GATE = GateTrace("a", "asr", "WRITE", "ONE TOO", 0.04, [0.5, 0.6], [0.1, 0.1], [0.9, 0.9], {}, [[-9, -90], [-5, -50]])
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -43,6 +43,14 @@ def test_label_actor_and_path(corpus: Path) -> None:
     assert sets["test"][0] == Utterance("1005_DFA_ANG_HI", audio, "ang", "1005", "ser")
 
 
+@pytest.mark.parametrize("name", ["train", "dev", "test"])
+def test_all_actors_of_a_folder_may_be_one_set(corpus: Path, name: str) -> None:
+    sets = prepare(corpus, one_set=name)
+    assert list(sets) == [name]
+    assert [row.id for row in sets[name]] == sorted(row.id for rows in prepare(corpus).values() for row in rows)
+    assert len({row.speaker for row in sets[name]}) == 10
+
+
 def test_emotions_can_be_selected(corpus: Path) -> None:
     sets = prepare(corpus, emotions=["fea"])
     assert [row.id for row in sets["test"]] == ["1005_DFA_FEA_X", "1010_DFA_FEA_X"]
@@ -89,6 +97,15 @@ def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
         prepare(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"AudioWAV: no \.wav or \.flac clips\. Clone it with git"):
         prepare(tmp_path)
+
+
+def test_the_second_test_set_has_thirty_actors_of_its_own(data_root: Path) -> None:
+    if not (data_root / "crema_d_more").is_dir():
+        pytest.skip(f"no {data_root}/crema_d_more")
+    rows = prepare(data_root / "crema_d_more", one_set="test")["test"]
+    actors = {row.speaker for row in rows}
+    assert (len(rows), len(actors)) == (1615, 30)
+    assert actors.isdisjoint(row.speaker for part in prepare(data_root / "crema_d").values() for row in part)
 
 
 def test_a_part_of_the_release_is_split_by_actor(data_root: Path) -> None:

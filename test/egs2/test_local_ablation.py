@@ -11,7 +11,7 @@ import pytest
 
 from harmonifuse_espnet.ablation import cost
 from harmonifuse_espnet.ablation.runner import Recipe as Caller
-from harmonifuse_espnet.ablation.spec import Run, Variant
+from harmonifuse_espnet.ablation.spec import Run, Variant, read_ablation
 from harmonifuse_espnet.bin.compare import get_parser
 from harmonifuse_espnet.common.config import parse_with_config
 from harmonifuse_espnet.train.task import HarmoniFuseTask
@@ -46,6 +46,28 @@ def test_options_are_passed_on_unchanged(recipe: Recipe) -> None:
     assert recipe.calls() == [[*COMPARE, *options]]
     args = get_parser().parse_args(options)
     assert (args.test_sets, args.train_args, args.run_args) == ("dev_a dev_b", "--max_epoch 3", "--ngpu 1")
+
+
+@pytest.mark.parametrize("recipe", ["an4_crema_d"], indirect=True)
+def test_the_second_test_set_is_compared_where_its_corpus_or_its_data_exist(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = ["--test_sets", "test_an4 test_crema_d test_crema_d_more"]
+    monkeypatch.setenv("CREMA_D_MORE", str(tmp_path / "nowhere"))
+    run(recipe)
+    monkeypatch.setenv("CREMA_D_MORE", str(tmp_path))
+    run(recipe, "--test_sets", "dev_crema_d")
+    monkeypatch.delenv("CREMA_D_MORE")
+    (recipe.dir / "data" / "test_crema_d_more").mkdir(parents=True)
+    run(recipe)
+    assert recipe.calls() == [COMPARE, [*COMPARE, *added, "--test_sets", "dev_crema_d"], [*COMPARE, *added]]
+    assert get_parser().parse_args(recipe.calls()[1][2:]).test_sets == "dev_crema_d"
+    monkeypatch.chdir(recipe.dir)
+    sets = added[1].split()
+    variants = {each.name: each.test_sets for each in read_ablation(Path("conf/ablation.yaml"), sets).variants}
+    assert variants["harmonifuse"] == tuple(sets)
+    assert variants["asr_only"] == variants["asr_share"] == ("test_an4",)
+    assert variants["ser_only"] == variants["ser_share"] == ("test_crema_d", "test_crema_d_more")
 
 
 def test_a_short_training_keeps_the_other_options_of_its_schedule(tmp_path: Path) -> None:

@@ -238,13 +238,26 @@ def test_decoding_scoring_packing_and_uploading(mini: Recipe) -> None:
             for name in TESTS
         ],
         *[
-            words(f"-m {BIN}score --tasks conf/tasks.yaml --data_dir dump/raw/{name} --decode_dir {results}/{name}")
+            words(
+                f"-m {BIN}score --tasks conf/tasks.yaml --data_dir dump/raw/{name} --decode_dir {results}/{name} "
+                "--train_data_dir dump/raw/train"
+            )
             for name in TESTS
         ],
         words(f"-m {BIN}write_results --exp_dir {TAG} --train_config conf/train.yaml --out RESULTS.md"),
         words(f"-m {BIN}pack {model} --out {TAG}/model.zip --readme RESULTS.md"),
         words(f"-m {BIN}upload --packed {TAG}/model.zip --repo user/name --private false --dry_run true"),
     ]
+
+
+def test_scoring_works_without_the_training_set(mini: Recipe) -> None:
+    mini.run("--stop_stage", "7")
+    mini.record.unlink()
+    (mini.dir / "dump" / "raw" / "train").rename(mini.dir / "moved")
+    done = mini.run("--stage", "8", "--stop_stage", "8")
+    assert done.returncode == 0, done.stdout
+    assert mini.commands() == ["score"] * 3 + ["write_results"]
+    assert not any("--train_data_dir" in call for call in mini.calls())
 
 
 def test_results_go_to_the_named_file(mini: Recipe) -> None:

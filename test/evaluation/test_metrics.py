@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import random
 
+import jiwer
 import pytest
 
-from harmonifuse_espnet.evaluation.metrics import count_word_errors, label_scores, matching_ids, text_scores
+from harmonifuse_espnet.evaluation.metrics import (
+    ErrorCounts,
+    TextErrors,
+    count_errors,
+    label_scores,
+    matching_ids,
+    text_scores,
+)
 
 LABELS = ["ang", "hap", "neu", "sad"]
 
@@ -15,7 +23,7 @@ def test_word_counts_of_a_known_case() -> None:
     """CAT/CAP substituted, THE deleted, NOW inserted: 3 errors in 9 words, in 2 of 3 sentences."""
     references = {"a": "THE CAT SAT", "b": "GO TO THE OLD MILL", "c": "YES"}
     hypotheses = {"a": "THE CAP SAT", "b": "GO TO OLD MILL NOW", "c": "YES"}
-    scores = text_scores(references, hypotheses)
+    scores = text_scores(count_errors(references, hypotheses))
     counts = [scores[name] for name in ("words", "correct", "substitutions", "deletions", "insertions")]
     assert counts == [9, 7, 1, 1, 1]
     assert scores["wer"] == pytest.approx(100 * 3 / 9)
@@ -25,37 +33,86 @@ def test_word_counts_of_a_known_case() -> None:
 def test_word_errors_of_all_utterances_give_the_word_error_rate() -> None:
     references = {"a": "THE CAT SAT", "b": "GO TO  THE OLD MILL", "c": "YES"}
     hypotheses = {"a": "THE CAP SAT", "b": "GO TO OLD MILL NOW", "c": ""}
-    errors = count_word_errors(references, hypotheses)
-    assert errors == {"a": (1, 3), "b": (2, 5), "c": (1, 1)}
-    assert text_scores(references, hypotheses)["wer"] == pytest.approx(100 * 4 / 9)
+    errors = count_errors(references, hypotheses)
+    assert {key: (found.words.errors, found.words.total) for key, found in errors.items()} == {
+        "a": (1, 3),
+        "b": (2, 5),
+        "c": (1, 1),
+    }
+    assert text_scores(count_errors(references, hypotheses))["wer"] == pytest.approx(100 * 4 / 9)
 
 
 def test_character_counts_include_spaces_between_words() -> None:
-    scores = text_scores({"a": "A CAT"}, {"a": "ACAP"})
+    scores = text_scores(count_errors({"a": "A CAT"}, {"a": "ACAP"}))
     counts = [scores[f"char_{name}"] for name in ("substitutions", "deletions", "insertions")]
     assert (scores["characters"], counts) == (5, [1, 1, 0])
     assert scores["cer"] == pytest.approx(40.0)
 
 
 def test_an_empty_hypothesis_counts_as_deletions() -> None:
-    scores = text_scores({"a": "ONE TWO", "b": "SIX"}, {"a": "", "b": "SIX"})
+    scores = text_scores(count_errors({"a": "ONE TWO", "b": "SIX"}, {"a": "", "b": "SIX"}))
     assert (scores["deletions"], scores["insertions"], scores["substitutions"]) == (2, 0, 0)
     assert scores["wer"] == pytest.approx(100 * 2 / 3)
     assert scores["char_deletions"] == len("ONE TWO")
 
 
 def test_repeated_and_outer_spaces_do_not_count() -> None:
-    scores = text_scores({"a": "ONE  TWO "}, {"a": " ONE TWO"})
+    scores = text_scores(count_errors({"a": "ONE  TWO "}, {"a": " ONE TWO"}))
     assert (scores["wer"], scores["cer"], scores["sentence_error_rate"]) == (0.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\u0085", "\t", "\x1f", "\r\n"])
+def test_any_unicode_white_space_separates_words(space: str) -> None:
+    errors = count_errors({"a": f"ONE{space}TWO"}, {"a": "ONE TWO SIX"})
+    assert errors == {"a": TextErrors(ErrorCounts(2, 0, 0, 1), ErrorCounts(7, 0, 0, 4))}
+
+
+def test_a_zero_width_space_is_a_character_of_its_word() -> None:
+    errors = count_errors({"a": "ONE\u200bTWO"}, {"a": "ONE TWO"})
+    assert errors == {"a": TextErrors(ErrorCounts(0, 1, 0, 1), ErrorCounts(6, 1, 0, 0))}
+
+
+def test_the_scores_of_a_test_set_are_the_sums_of_its_utterances_for_any_text() -> None:
+    """500 test sets of random text; the counts are also those of jiwer for all utterances in one call."""
+    rng = random.Random(17)
+    alphabet = "aabbZ   \t\n\r\x0b\x1c\x85\u00a0\u2028\u3000\u200b\u0301\u00e9\ufeff\U0001f600'-"
+
+    def draw() -> str:
+        return "".join(rng.choices(alphabet, k=rng.randrange(25)))
+
+    for _ in range(500):
+        references = {f"u{number}": draw() + "a" + draw() for number in range(rng.randrange(1, 6))}
+        hypotheses = {key: draw() if rng.random() < 0.7 else text for key, text in references.items()}
+        errors = count_errors(references, hypotheses)
+        scores = text_scores(errors)
+        for unit, prefix, counts in (
+            ("words", "", [found.words for found in errors.values()]),
+            ("characters", "char_", [found.characters for found in errors.values()]),
+        ):
+            kinds = ("substitutions", "deletions", "insertions")
+            assert [scores[prefix + kind] for kind in kinds] == [
+                sum(getattr(n, kind) for n in counts) for kind in kinds
+            ]
+            assert scores[unit] == sum(count.total for count in counts)
+            rate = scores["wer" if unit == "words" else "cer"]
+            assert rate == pytest.approx(100 * sum(count.errors for count in counts) / scores[unit])
+        pairs = [(references[key].split(), hypotheses[key].split()) for key in errors]
+        joined = [" ".join(words) for words, _ in pairs], [" ".join(words) for _, words in pairs]
+        expected = jiwer.process_words(*joined)
+        assert scores["words"] == sum(len(words) for words, _ in pairs)
+        assert scores["wer"] == pytest.approx(100 * expected.wer)
+        assert scores["cer"] == pytest.approx(100 * jiwer.process_characters(*joined).cer)
+        different = sum(reference != hypothesis for reference, hypothesis in pairs)
+        assert scores["sentence_error_rate"] == pytest.approx(100 * different / len(pairs))
+
+
 def test_wer_may_exceed_100_percent() -> None:
-    assert text_scores({"a": "ONE"}, {"a": "ONE TWO SIX"})["wer"] == pytest.approx(200.0)
+    assert text_scores(count_errors({"a": "ONE"}, {"a": "ONE TWO SIX"}))["wer"] == pytest.approx(200.0)
 
 
 def test_empty_reference_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="1 references are empty: b; remove"):
-        text_scores({"a": "ONE", "b": " "}, {"a": "ONE", "b": "TWO"})
+        text_scores(count_errors({"a": "ONE", "b": " "}, {"a": "ONE", "b": "TWO"}))
 
 
 @pytest.mark.parametrize(

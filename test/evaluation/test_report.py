@@ -11,18 +11,19 @@ import pytest
 import torch
 
 from harmonifuse_espnet.common.experiment import update_run
-from harmonifuse_espnet.evaluation.metrics import label_scores, text_scores
+from harmonifuse_espnet.evaluation.metrics import count_errors, label_scores, text_scores
 from harmonifuse_espnet.evaluation.report import experiment_section, figure_links
 from harmonifuse_espnet.evaluation.scores import read_scores
 
-ASR = text_scores({"a": "ONE TWO SIX", "b": "TEN"}, {"a": "ONE TOO SIX", "b": "TEN NOW"})
+ASR = text_scores(count_errors({"a": "ONE TWO SIX", "b": "TEN"}, {"a": "ONE TOO SIX", "b": "TEN NOW"}))
 SER = label_scores({"c": "ang", "d": "ang", "e": "sad"}, {"c": "ang", "d": "sad", "e": "sad"}, ["ang", "hap", "sad"])
 
 
-def write_score(exp_dir: Path, name: str, tasks: dict[str, Any]) -> None:
+def write_score(exp_dir: Path, name: str, tasks: dict[str, Any], leaks: dict[str, Any] | None = None) -> None:
     folder = exp_dir / name
     folder.mkdir(parents=True)
-    (folder / "score.json").write_text(json.dumps({"test_set": folder.name, "utterances": 5, "tasks": tasks}))
+    content = {"test_set": folder.name, "utterances": 5, "tasks": tasks} | ({"leaks": leaks} if leaks else {})
+    (folder / "score.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -54,6 +55,27 @@ def test_every_scored_folder_has_its_row_in_order(exp_dir: Path, tmp_path: Path)
     scored = read_scores(exp_dir)
     assert [one.name for one in scored] == ["decode_beam/test", "decode_greedy/dev", "decode_greedy/test"]
     assert experiment_section(exp_dir, scored, tmp_path, None).count("(asr, llm)") == 2 * 3
+
+
+def test_degenerate_hypotheses_and_shared_speakers_have_tables(exp_dir: Path, tmp_path: Path) -> None:
+    """A test set that is decoded twice has one row of what it shares; an unchecked one has none."""
+    plain = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
+    assert "Degenerate" not in plain and "Shared" not in plain
+    score = ASR | {"degenerate": {"empty": 3, "looping": 1, "over_long": 2}}
+    none, all_three = {"shared": 0, "total": 3, "first": []}, {"shared": 3, "total": 3, "first": ["a", "b", "c"]}
+    leaks = {"speakers": none, "sentences": all_three, "utterances": none}
+    for name in ("decode_beam/test_an4", "decode_greedy/test_an4"):
+        write_score(exp_dir, name, {"asr": {"answer": "text", "utterances": 2, "scores": {"llm": score}}}, leaks)
+    write_score(exp_dir, "decode_greedy/test_more", {}, leaks | {"sentences": None})
+    text = experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None)
+    assert (
+        "### Degenerate hypotheses\n\n|dataset|Snt|empty|looping|over-long|\n|---|---|---|---|---|\n"
+        "|decode_beam/test_an4 (asr, llm)|2|3|1|2|\n|decode_greedy/test_an4 (asr, llm)|2|3|1|2|\n"
+    ) in text
+    assert text.endswith(
+        "### Shared with the training set\n\n|dataset|speakers|sentences|utterance ids|\n|---|---|---|---|\n"
+        "|test_an4|0 of 3|3 of 3|0 of 3|\n|test_more|0 of 3|-|0 of 3|"
+    )
 
 
 def test_a_label_task_of_any_name_gets_a_section(tmp_path: Path) -> None:

@@ -313,13 +313,15 @@ stage_7() {
 }
 
 stage_8() {
-    local name experiments=(--exp_dir "$exp")
+    local name training=() experiments=(--exp_dir "$exp")
     [[ ! $folds_expdir ]] || experiments=(--folds "$folds_expdir/$tag")
+    [[ ! -d $dumpdir/raw/train ]] || training=(--train_data_dir "$dumpdir/raw/train")
     need_own 8 "$tasks"
     for name in "${test_list[@]}"; do
         need 8 2 "$dumpdir/raw/$name/text"
         need 8 7 "$decode_dir/$name/text"
-        module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$decode_dir/$name"
+        module train_cmd score --tasks "$tasks" --data_dir "$dumpdir/raw/$name" --decode_dir "$decode_dir/$name" \
+            "${training[@]}"
     done
     module train_cmd write_results "${experiments[@]}" --train_config "$train_config" --out "$results"
 }

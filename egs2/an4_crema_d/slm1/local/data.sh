@@ -17,6 +17,10 @@ parse_options local/data.sh "$@"
 . ./path.sh
 . ./db.sh
 
+[[ -d $CREMA_D_MORE || $CREMA_D_MORE == downloads/crema_d_more ]] ||
+    die "CREMA_D_MORE: '$CREMA_D_MORE' does not exist. Set it in the environment or in db.sh to a folder with AudioWAV/," \
+        "or unset it to leave out the test set test_crema_d_more"
+
 # to_download <name> <folder> <file in it> <URL>: fail if the corpus exists; stop if it is missing and download is false
 to_download() {
     [[ ! -e $2/$3 ]] || return 1
@@ -52,3 +56,8 @@ prepare() { "$PYTHON" -m harmonifuse_espnet.bin.prepare_data "$@"; }
 prepare an4 "$AN4" "$datadir" --converted_dir downloads/an4_flac \
     --set_names train_nodev=train_an4 train_dev=dev_an4 test=test_an4
 prepare crema_d "$CREMA_D" "$datadir" --set_names train=train_crema_d dev=dev_crema_d test=test_crema_d
+if [[ -d $CREMA_D_MORE ]]; then
+    prepare crema_d "$CREMA_D_MORE" "$datadir" --one_set test --set_names test=test_crema_d_more
+else
+    echo "CREMA_D_MORE: '$CREMA_D_MORE' does not exist; the test set test_crema_d_more is not prepared"
+fi
