@@ -32,6 +32,7 @@ INSTALL = [
 DEMO = ["espeakng-loader>=0.2.4,<0.3", "pyworld>=0.3.4,<0.4"]
 DEV = [
     *DEMO,
+    "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",
     "mkdocs-material>=9.6,<10",
     "pytest>=8,<10",
