@@ -97,17 +97,14 @@ def save_llm_tokenizer(
 def _write_tokenizer(out_dir: Path, files: Mapping[str, str | bytes], fresh: bool) -> None:
     """Write the files of a tokenizer; keep a different tokenizer, which models may have been trained with."""
     contents = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
-    changed = [
-        name for name, new in contents.items() if (out_dir / name).is_file() and (out_dir / name).read_bytes() != new
-    ]
-    if changed and not fresh:
-        old, new = (
-            hashlib.sha256(each).hexdigest()[:16]
-            for each in ((out_dir / changed[0]).read_bytes(), contents[changed[0]])
-        )
+    for name in (*contents, SENTENCEPIECE_FILE, HUGGING_FACE_FILE):
+        old = (out_dir / name).read_bytes() if (out_dir / name).is_file() else None
+        if old is None or old == contents.get(name) or fresh:
+            continue
+        sums = [hashlib.sha256(content).hexdigest()[:16] for content in (old, contents.get(name, b""))]
         raise InputError(
-            f"{out_dir / changed[0]} is of a tokenizer of other texts or options (checksum {old}, the new one {new}), "
-            "which models may have been trained with; replace it with --fresh true and train these models again, or "
+            f"{out_dir / name} is of a tokenizer of other texts or options (checksum {sums[0]}, the new one {sums[1]}),"
+            " which models may have been trained with; replace it with --fresh true and train these models again, or "
             "choose another folder (run.sh: --datadir)"
         )
     with lock_folder(out_dir):

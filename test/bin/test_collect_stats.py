@@ -62,7 +62,11 @@ def test_shape_files_have_the_numbers_of_samples_and_target_tokens(folder: Path)
     assert (folder / "stats/speech_shape").read_text() == "a0 4000\na1 8000\nb0 6000\n"
     # one token for each character, for the space before each word, for a label, and for eos
     assert (folder / "stats/text_shape").read_text() == f"a0 9,{size}\na1 5,{size}\nb0 2,{size}\n"
-    assert sorted(path.name for path in (folder / "stats").iterdir()) == ["speech_shape", "text_shape"]
+    assert sorted(path.name for path in (folder / "stats").iterdir()) == [
+        "made_from.json",
+        "speech_shape",
+        "text_shape",
+    ]
 
 
 def test_shape_files_of_feature_folders_have_the_numbers_of_frames(folder: Path) -> None:
@@ -145,7 +149,11 @@ def test_ssl_features_have_no_statistics(folder: Path, capsys: pytest.CaptureFix
             "utterance 'a1' has the task 'sre', the table of tasks has asr, ser",
         ),
         ("utt2num_samples", "a0 1\nb0 1\n", "dump/utt2num_samples: 1 of the utterances of text missing, first 'a1'"),
-        ("utt2num_samples", "a0 1\na1 0\nb0 1\n", "utterance 'a1' has length '0', expected a positive integer"),
+        (
+            "utt2num_samples",
+            "a0 1\na1 0\nb0 1\n",
+            "utt2num_samples: 'a1' has the length '0', expected a positive integer",
+        ),
     ],
 )
 def test_tables_with_different_utterances_or_invalid_values_are_named(

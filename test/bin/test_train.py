@@ -148,7 +148,7 @@ def test_user_errors_are_reported_in_one_line(
         {"task_order": "random"}
     )
     assert "bad.yaml: unknown options: max_epochs" in message({"max_epochs": 3})
-    assert "absent.yaml: no such configuration, which" in message({"base": str(tmp_path / "absent.yaml")})
+    assert "absent.yaml: no such file; it is the base of" in message({"base": str(tmp_path / "absent.yaml")})
     assert "task_batches has ['age']" in message(task_batches="{age: {batch_size: 2}}")
     assert "speed_perturb has unknown tasks ['age']" in message({"preprocessor_conf": {"speed_perturb": {"age": [1]}}})
     assert "decoder_conf needs either 'model' or 'config'" in message({"decoder_conf": {"lora": LORA}})

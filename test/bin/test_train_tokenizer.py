@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -109,23 +110,50 @@ def test_a_label_task_needs_no_transcripts(folder: Path) -> None:
 def test_the_tokenizer_of_a_language_model_is_saved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoTokenizer
 
-    llm = save_word_tokenizer(folder / "llm", "ANGRY SAD THE FOX QUICK BROWN")
+    llm = save_word_tokenizer(folder / "llm", WORDS)
     train(folder, "--vocab_size", "60")
-    train(folder, "--llm", str(llm))
+    before = (folder / "t/bpe.model").read_bytes()
+    assert re.sub("[0-9a-f]{16}", "<c>", failure(capsys, folder, "--llm", str(llm))) == (
+        f"error: {folder}/t/bpe.model is of a tokenizer of other texts or options (checksum <c>, the new one <c>), "
+        "which models may have been trained with; replace it with --fresh true and train these models again, or choose "
+        "another folder (run.sh: --datadir)"
+    )
+    assert (folder / "t/bpe.model").read_bytes() == before
+    train(folder, "--llm", str(llm), "--fresh", "true")
     assert not (folder / "t/bpe.model").exists()
     saved, original = load_tokenizer(folder / "t"), AutoTokenizer.from_pretrained(llm)
     assert saved.encode("THE ANGRY FOX") == original.encode("THE ANGRY FOX", add_special_tokens=False)
     assert saved.vocab_size == len(original) and "0.00 % unknown" in capsys.readouterr().out
-    train(folder, "--vocab_size", "60")
+    train(folder, "--vocab_size", "60", "--fresh", "true")
     assert load_tokenizer(folder / "t").encode("ANGRY") == [4]
 
 
-def test_a_language_model_with_the_same_tokens_for_two_labels_is_refused(
+def test_a_language_model_that_cannot_write_a_label_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    llm = save_word_tokenizer(folder / "llm", "THE FOX")
+    llm = save_word_tokenizer(folder / "llm", WORDS.replace("ANGRY SAD", "ANGRY ANGRY"))
     message = failure(capsys, folder, "--llm", str(llm))
-    assert "task 'ser': labels 'ang' and 'sad' have the same tokens" in message and not (folder / "t").exists()
+    assert message == (
+        f"error: label 'sad' of task 'ser', 'SAD', is changed by the tokenizer {llm}: it cannot write 'SAD'; use other "
+        "words, or the case and characters of its training text"
+    )
+    assert not (folder / "t").exists()
+
+
+def test_a_transcript_that_the_language_model_reads_as_something_else_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = save_word_tokenizer(folder / "llm", WORDS)
+    write_datadir(folder / "data", [Utterance("a0", "x.wav", "THE </s> FOX", "s", "asr")])
+    assert failure(capsys, folder, "--llm", str(llm)) == (
+        f"error: the tokenizer {llm} changes 'THE </s> FOX' to 'THE FOX'; remove unusual characters, or words that "
+        "have a meaning for it, from the text"
+    )
+
+
+WORDS = "ANGRY SAD THE FOX QUICK BROWN " + " ".join(
+    word for task in TASKS.values() for prompt in task["prompts"] for word in prompt.split()
+)
 
 
 def save_word_tokenizer(folder: Path, words: str) -> Path:

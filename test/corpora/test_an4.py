@@ -64,7 +64,7 @@ def test_missing_files_are_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"an100-fcaw-b: no audio with the extension \.sph, \.flac"):
         prepare(corpus)
     (corpus / "etc/an4_train.fileids").unlink()
-    with pytest.raises(FileNotFoundError, match=r"an4_train\.fileids: missing\. Download and unpack http"):
+    with pytest.raises(FileNotFoundError, match=r"an4_train\.fileids: no such file; Download and unpack http"):
         prepare(corpus)
     with pytest.raises(FileNotFoundError, match="nowhere: no such corpus folder"):
         prepare(tmp_path / "nowhere")

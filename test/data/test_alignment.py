@@ -112,6 +112,7 @@ def test_reading_a_ctm_restores_what_was_written(tmp_path: Path) -> None:
     assert read_ctm(tmp_path / "ctm") == words
     (tmp_path / "ctm").write_text(";; a comment\nutt1 1 0.00 0.31 ONE 0.98\nutt1 1 0.31 TWO\n")
     with pytest.raises(
-        ValueError, match=r"ctm:3: expected 'utterance channel start duration word', got 'utt1 1 0.31 TWO'"
+        ValueError,
+        match=r"ctm:3: expected 'utterance channel start duration word' in seconds, got 'utt1 1 0.31 TWO'; remove",
     ):
         read_ctm(tmp_path / "ctm")

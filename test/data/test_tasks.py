@@ -50,7 +50,7 @@ def test_prompts_may_be_held_out() -> None:
             {**LABELLED, "held_out_prompts": ["WHO"]},
             "task 'gender' has the held-out prompt 'WHO', which is one of its prompts",
         ),
-        ({**LABELLED, "held_out_prompts": ["MAN OR WOMAN", " "]}, "has the held-out prompt ' ', which is empty"),
+        ({**LABELLED, "held_out_prompts": ["MAN OR WOMAN", " "]}, "has the held-out prompt '', which is empty"),
         ({**LABELLED, "labels": ["f"]}, "task 'gender' has answer: label and 1 labels; add at least two"),
         ({"answer": "label", "prompts": ["WHO"]}, "and 0 labels; add at least two"),
         ({**LABELLED, "labels": {"f": "ONE", "m": "ONE"}}, "task 'gender' has two labels with the same text"),
@@ -84,7 +84,7 @@ def test_loading_returns_the_plain_table_and_errors_name_the_file(tmp_path: Path
     with pytest.raises(ValueError, match=r"tasks.yaml: task 'asr' has no prompts"):
         load_tasks(path)
     path.write_text("asr: {answer: [text\n")
-    with pytest.raises(ValueError, match=r"tasks.yaml: while parsing a flow"):
+    with pytest.raises(ValueError, match=r"tasks.yaml:2: not valid YAML: expected ',' or '\]', but got"):
         load_tasks(path)
     with pytest.raises(FileNotFoundError, match="absent.yaml"):
         load_tasks(tmp_path / "absent.yaml")

@@ -145,6 +145,6 @@ def test_a_tokenizer_that_was_made_again_is_refused(trained: Path) -> None:
         check_tokenizer(tokenizer, recorded, "tokenizer", "exp/config.yaml")
     assert str(error.value) == (
         f"exp/config.yaml: the model was trained with a tokenizer of checksum {recorded['tokenizer']}, but "
-        f"{trained}/tok has the checksum {checksum(trained / 'tok')}: it was made again since; restore it, or train the "
-        "model again with --fresh true"
+        f"{trained}/tok has the checksum {checksum(trained / 'tok')}: it was made again since; restore it, or train "
+        "the model again with --fresh true"
     )
