@@ -54,7 +54,8 @@ ABLATION = {
         "same": {"config": "conf/same.yaml", "title": "a repetition"},
     },
 }
-# run -> errors in each of 40 utterances of ten words, and correct labels in each of 40 of two classes
+# run -> errors in each of 40 utterances of ten words, and correct labels in each of 40 of two classes; both have ten
+# speakers of four utterances
 SCORES = {
     "ours_seed1": ([1, 0] * 20, [1, 1, 1, 0] * 10),
     "ours_seed2": ([1, 0, 0, 1] * 10, [1, 1, 0, 1] * 10),
@@ -95,14 +96,16 @@ def write_checkpoint(path: Path, epochs: int = 2) -> None:
 def write_scores(folder: Path, errors: Sequence[int], correct: Sequence[int] | None) -> None:
     """Write the files of decoding and scoring: ten words in each utterance, labels ``ang`` and ``sad``."""
     asr = [
-        {"id": f"a{index:02}", "task": "asr", "kind": "llm", "errors": n, "words": 10} for index, n in enumerate(errors)
+        {"id": f"a{index:02}", "task": "asr", "kind": "llm", "speaker": f"v{index % 10}", "errors": n, "words": 10}
+        for index, n in enumerate(errors)
     ]
     scores = text_scores(count_errors({"a": "ONE TWO"}, {"a": "ONE TOO"}))
     _write_set(folder / "test_asr", asr, {"asr": {"answer": "text", "utterances": 1, "scores": {"llm": scores}}})
     if correct is not None:
         labels = ["ang", "ang", "sad", "sad"] * (len(correct) // 4)
         ser = [
-            {"id": f"s{index:02}", "task": "ser", "kind": "llm", "label": label, "correct": bool(is_correct)}
+            {"id": f"s{index:02}", "task": "ser", "kind": "llm", "speaker": f"v{index % 10}"}
+            | {"label": label, "correct": bool(is_correct)}
             for index, (label, is_correct) in enumerate(zip(labels, correct, strict=True))
         ]
         scores = label_scores({"c": "ang", "d": "sad"}, {"c": "ang", "d": "ang"}, ["ang", "sad"])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 
-from harmonifuse_espnet.ablation.significance import Difference, paired_difference, rates
+from harmonifuse_espnet.ablation.significance import Difference, holm, paired_difference, rates
 from harmonifuse_espnet.ablation.spec import Ablation, Run, Variant
 from harmonifuse_espnet.ablation.status import is_scored
 from harmonifuse_espnet.common.errors import InputError
@@ -21,23 +20,23 @@ NO_DIFFERENCE = "no difference shown"
 
 
 @dataclass(frozen=True)
-class ScoredUtterances:
-    """The scores of a run on one task of a test set, by utterance; the rate is ``sum(values) / sum(sizes)``.
+class SpeakerScores:
+    """The scores of a run on one task of a test set, by speaker; :func:`rates` has the formula of the rate.
 
     Attributes:
         metric: ``WER`` or ``UA``.
-        ids: Utterance ids, sorted.
-        values: Number of word errors; or, of a label task, the size if the label is correct, else 0 (utterances,).
-        sizes: Number of words; or, of a label task, 1 / (classes x utterances of the class) (utterances,).
+        utterances: Id, speaker, and number of words or label of each utterance, sorted.
+        values: Number of word errors; or, of a label task, of correct utterances by label (speakers, classes).
+        sizes: Number of words; or, of a label task, of utterances by label (speakers, classes).
     """
 
     metric: str
-    ids: tuple[str, ...]
+    utterances: list[tuple[str, str, int | str]]
     values: np.ndarray
     sizes: np.ndarray
 
 
-ScoresByTask = dict[tuple[str, str], ScoredUtterances]  # (task, kind of hypothesis) -> scores
+ScoresByTask = dict[tuple[str, str], SpeakerScores]  # (task, kind of hypothesis) -> scores
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Comparison:
     Attributes:
         kind: Kind of hypothesis: ``llm`` or ``ctc``.
         metric: ``WER`` (less is better) or ``UA`` (more is better).
+        speakers: Number of speakers, the units of the significance tests.
         rows: One row for each variant, the reference first.
     """
 
@@ -80,6 +80,7 @@ class Comparison:
     kind: str
     metric: str
     utterances: int
+    speakers: int
     rows: list[Row]
 
     @property
@@ -92,18 +93,22 @@ def read_utterances(path: Path) -> ScoresByTask:
     """Read an ``utterances.jsonl``.
 
     Raises:
-        InputError: if it is not valid.
+        InputError: if it is not valid, or has no speakers, as the files of earlier versions.
     """
     entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
-            if "right" in entry:  # name of "correct" before 0.2.0
-                entry["correct"] = entry.pop("right")
             entries.setdefault((entry["task"], entry["kind"]), []).append(entry)
-        return {key: _scored_utterances(found) for key, found in entries.items()}
+        without_speaker = [entry["id"] for found in entries.values() for entry in found if "speaker" not in entry]
+        if not without_speaker:
+            return {key: _speaker_scores(found) for key, found in entries.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the scores that stage 8 writes ({error!r}); run it again") from error
+    raise InputError(
+        f"{path}: utterance '{without_speaker[0]}' has no speaker, so an earlier version wrote these scores; run stage "
+        "8 again (./run.sh --stage 8 --stop_stage 8, with the run's --tag, --inference_tag, --test_sets and --results)"
+    )
 
 
 def compare(ablation: Ablation, runs: Iterable[Run]) -> list[Comparison]:
@@ -122,19 +127,26 @@ def compare(ablation: Ablation, runs: Iterable[Run]) -> list[Comparison]:
                 found = [(run, scores[task, kind]) for run, scores in scored if (task, kind) in scores]
                 first = found[0][1]
                 rows = _rows(ablation, test_set, found)
-                comparisons.append(Comparison(decode, test_set, task, kind, first.metric, len(first.ids), rows))
+                counts = len(first.utterances), len(first.sizes)
+                comparisons.append(Comparison(decode, test_set, task, kind, first.metric, *counts, rows))
     return comparisons
 
 
-def _scored_utterances(entries: Sequence[Mapping[str, Any]]) -> ScoredUtterances:
-    entries = sorted(entries, key=lambda entry: entry["id"])
-    ids = tuple(entry["id"] for entry in entries)
-    if "words" in entries[0]:
-        values, sizes = ([entry[name] for entry in entries] for name in ("errors", "words"))
-        return ScoredUtterances("WER", ids, np.array(values, dtype=float), np.array(sizes, dtype=float))
-    counts = Counter(entry["label"] for entry in entries)
-    weights = np.array([1.0 / (len(counts) * counts[entry["label"]]) for entry in entries])
-    return ScoredUtterances("UA", ids, weights * [entry["correct"] for entry in entries], weights)
+def _speaker_scores(entries: Sequence[Mapping[str, Any]]) -> SpeakerScores:
+    metric, reference, value = ("WER", "words", "errors") if "words" in entries[0] else ("UA", "label", "correct")
+    utterances = sorted((entry["id"], entry["speaker"], entry[reference]) for entry in entries)
+    speakers = _numbered({entry["speaker"] for entry in entries})
+    classes = _numbered({entry["label"] for entry in entries}) if metric == "UA" else {"words": 0}
+    values, sizes = np.zeros((2, len(speakers), len(classes)))
+    for entry in entries:
+        cell = speakers[entry["speaker"]], classes[entry.get("label", "words")]
+        values[cell] += entry[value]
+        sizes[cell] += entry.get("words", 1)
+    return SpeakerScores(metric, utterances, values, sizes)
+
+
+def _numbered(names: set[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(sorted(names))}
 
 
 def _read_scored(runs: Sequence[Run], decode: Path, test_set: str) -> list[tuple[Run, ScoresByTask]]:
@@ -145,32 +157,50 @@ def _read_scored(runs: Sequence[Run], decode: Path, test_set: str) -> list[tuple
     ]
 
 
-def _rows(ablation: Ablation, test_set: str, scored: Sequence[tuple[Run, ScoredUtterances]]) -> list[Row]:
+def _rows(ablation: Ablation, test_set: str, scored: Sequence[tuple[Run, SpeakerScores]]) -> list[Row]:
     _check_same_utterances(test_set, scored)
     first = scored[0][1]
     by_variant: dict[str, list[np.ndarray]] = {}
     for run, scores in scored:
         by_variant.setdefault(run.variant.name, []).append(scores.values)
-    reference = by_variant.get(ablation.reference.name)
     others = [each for each in ablation.variants if each != ablation.reference and test_set in each.test_sets]
-    rows = []
-    for variant in (ablation.reference, *others):
-        values = by_variant.get(variant.name)
-        found = rates(np.stack(values), first.sizes) if values else []
-        difference = None
-        if values and reference and variant != ablation.reference:
-            difference = paired_difference(np.stack(values), np.stack(reference), first.sizes)
-        rows.append(Row(variant, found, difference, _verdict(difference, first.metric, bool(values))))
-    return rows
+    variants = [ablation.reference, *others]
+    found = {variant: np.stack(by_variant[variant.name]) for variant in variants if variant.name in by_variant}
+    differences = _differences(ablation.reference, found, first.sizes)
+    return [
+        Row(
+            variant,
+            rates(found[variant], first.sizes) if variant in found else [],
+            differences.get(variant),
+            _verdict(differences.get(variant), first.metric, variant in found),
+        )
+        for variant in variants
+    ]
 
 
-def _check_same_utterances(test_set: str, scored: Sequence[tuple[Run, ScoredUtterances]]) -> None:
+def _differences(
+    reference: Variant, values: Mapping[Variant, np.ndarray], sizes: np.ndarray
+) -> dict[Variant, Difference]:
+    """Return the difference of each other variant to the reference; the p-values are corrected for their number."""
+    if reference not in values:
+        return {}
+    others = [variant for variant in values if variant != reference]
+    found = [paired_difference(values[variant], values[reference], sizes) for variant in others]
+    corrected = holm([difference.p for difference in found])
+    return {
+        variant: replace(difference, corrected_p=p)
+        for variant, difference, p in zip(others, found, corrected, strict=True)
+    }
+
+
+def _check_same_utterances(test_set: str, scored: Sequence[tuple[Run, SpeakerScores]]) -> None:
     first_run, first = scored[0]
     for run, scores in scored:
-        if scores.ids != first.ids or not np.array_equal(scores.sizes, first.sizes):
+        if scores.utterances != first.utterances:
+            counts = f"{len(scores.utterances)} and {len(first.utterances)}"
             raise InputError(
-                f"{run.exp_dir} and {first_run.exp_dir} have different utterances of {test_set}: {len(scores.ids)} and "
-                f"{len(first.ids)}, with different ids or references; decode and score both again"
+                f"{run.exp_dir} and {first_run.exp_dir} have different utterances of {test_set}: {counts}, with "
+                "different ids, speakers or references; decode and score both again"
             )
 
 

@@ -9,15 +9,16 @@ from humanfriendly import format_size
 
 from harmonifuse_espnet.ablation.comparison import NO_DIFFERENCE, Comparison, Row
 from harmonifuse_espnet.ablation.cost import Cost, mean_of, read_cost
+from harmonifuse_espnet.ablation.significance import ALPHA, smallest_p
 from harmonifuse_espnet.ablation.spec import Ablation, Run, Variant, decode_tag
 from harmonifuse_espnet.evaluation.markdown import link, table
 
 HOW_TO_READ = """\
 Mean and standard deviation over the seeds, in percent. The difference to {reference} is in percentage points, with its
-95 % interval (paired bootstrap over the test utterances, each with its mean over the seeds) and the p-value of the
-matched-pairs test (random sign flips). A difference is significant if p < 0.05, the interval excludes 0, and it is
-larger than the spread of the seeds, sqrt(sd² + sd²); a variant with one seed is assumed to have the spread of
-{reference}. The p-values are not corrected for the number of rows."""
+95 % interval (paired bootstrap over the speakers of the test set, each with its mean over the seeds), the p-value of
+the matched-pairs test (sign flips of whole speakers), and p corrected for the rows of the table by Holm's method. A
+difference is significant if the corrected p < 0.05, the interval excludes 0, and it is larger than the spread of the
+seeds, sqrt(sd² + sd²); a variant with one seed is assumed to have the spread of {reference}."""
 COST_COLUMNS_EXPLAINED = """\
 Means over the seeds. *Audio* is the audio of all training batches (rebuilt from seed and epoch; before speed
 perturbation) per second of the training epochs; *minutes* include validation; *memory* is the peak of the largest
@@ -47,9 +48,8 @@ def comparison_tables(ablation: Ablation, comparisons: Sequence[Comparison]) -> 
         parts += [f"### decode_{decode_tag(decode)}"] if chosen else []
         for comparison in chosen:
             difference = f"difference to {ablation.reference.title}"
-            header = ("variant", "seeds", comparison.metric, difference, "p", "verdict")
-            caption = f"{comparison.name}, {comparison.utterances} utterances:"
-            parts += [caption, table(header, [_cells(row) for row in comparison.rows])]
+            header = ("variant", "seeds", comparison.metric, difference, "p", "p (Holm)", "verdict")
+            parts += [_caption(comparison), table(header, [_cells(row) for row in comparison.rows])]
     return "\n\n".join(parts)
 
 
@@ -81,17 +81,29 @@ def cost_table(ablation: Ablation, runs: Sequence[Run], out_dir: Path) -> str:
     return "\n\n".join(["## Cost", COST_COLUMNS_EXPLAINED.format(decode=decode), table(header, rows)])
 
 
+def _caption(comparison: Comparison) -> str:
+    """Return the line above a table; it says so if the speakers are too few for a significant difference."""
+    speakers, rows = comparison.speakers, sum(row.difference is not None for row in comparison.rows)
+    caption = f"{comparison.name}, {comparison.utterances} utterances of {speakers} speaker{'s' * (speakers != 1)}"
+    if rows * smallest_p(speakers) >= ALPHA:
+        caption += (
+            f" (too few speakers for a significant difference: p is at least 2 / 2^{speakers} = "
+            f"{smallest_p(speakers):.2g}, and the smallest p must be below {ALPHA} / {rows} = {ALPHA / rows:.2g})"
+        )
+    return f"{caption}:"
+
+
 def _cells(row: Row) -> list[str]:
     seeds = str(len(row.rates)) if len(row.rates) == row.variant.seeds else f"{len(row.rates)} of {row.variant.seeds}"
     if row.difference is None:
-        return [row.variant.title, seeds, row.rate, "-", "-", row.verdict]
-    value, low, high, p = (getattr(row.difference, name) for name in ("value", "low", "high", "p"))
+        return [row.variant.title, seeds, row.rate, "-", "-", "-", row.verdict]
+    value, low, high = row.difference.value, row.difference.low, row.difference.high
     return [
         row.variant.title,
         seeds,
         row.rate,
         f"{value:+.1f} [{low:+.1f}, {high:+.1f}]",
-        f"{p:.3f}" if p >= 0.001 else "< 0.001",
+        *(f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in (row.difference.p, row.difference.corrected_p)),
         row.verdict,
     ]
 

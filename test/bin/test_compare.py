@@ -46,15 +46,15 @@ def test_all_runs_are_executed_and_all_sections_written(capsys: pytest.CaptureFi
 
 def test_tables_of_comparison_and_cost() -> None:
     _, text = run()
-    wer = "### decode_valid.acc.ave\n\nWER of asr (llm) on test_asr, 40 utterances:\n\n"
-    assert (
-        f"{wer}|variant|seeds|WER|difference to Ours|p|verdict|\n|---|---|---|---|---|---|\n|Ours|2|5.0 ± 0.0|-|"
-        in text
+    wer = "### decode_valid.acc.ave\n\nWER of asr (llm) on test_asr, 40 utterances of 10 speakers:\n\n"
+    header = "|variant|seeds|WER|difference to Ours|p|p (Holm)|verdict|\n|---|---|---|---|---|---|---|\n"
+    assert f"{wer}{header}|Ours|2|5.0 ± 0.0|-|-|-|-|\n" in text
+    assert re.search(
+        r"\|naive multi-task\|2\|15\.0 ± 0\.0\|\+10\.0 \[\+8\.\d, \+1[12]\.\d\]\|0\.002\|0\.006\|worse\|\n", text
     )
     assert re.search(
-        r"\|naive multi-task\|2\|15\.0 ± 0\.0\|\+10\.0 \[\+8\.\d, \+1[12]\.\d\]\|< 0\.001\|worse\|\n", text
+        r"\|a repetition\|1\|5\.0\|\+0\.0 \[-[\d.]+, \+[\d.]+\]\|1\.000\|1\.000\|no difference shown\|", text
     )
-    assert re.search(r"\|a repetition\|1\|5\.0\|\+0\.0 \[-[\d.]+, \+[\d.]+\]\|1\.000\|no difference shown\|", text)
     assert "|[Ours](conf/train.yaml)|1,000|900|3|4.0|" in text
     assert text.count("|0.200|1|\n") == 4  # RTF and jobs
 
@@ -78,7 +78,7 @@ def test_selected_variants_are_run_and_all_existing_runs_are_shown(capsys: pytes
     assert calls() == 3
     status, text = run("--variants", "naive")
     assert status == 0 and calls() == 3 + 4
-    assert "|Ours|1 of 2|5.0|-|-|-|\n|asr_only|0 of 1|-|-|-|missing|\n|naive multi-task|2|15.0 ± 0.0|" in text
+    assert "|Ours|1 of 2|5.0|-|-|-|-|\n|asr_only|0 of 1|-|-|-|-|missing|\n|naive multi-task|2|15.0 ± 0.0|" in text
     assert "- Ours against asr_only: not compared in WER of asr (llm) on test_asr.\n" in text
     assert run("--run", "false")[1].partition("## Summary")[2] == text.partition("## Summary")[2]
     assert calls() == 3 + 4
@@ -103,7 +103,7 @@ def test_after_a_failed_run_the_tables_are_written_and_the_status_is_1(
 ) -> None:
     monkeypatch.setenv("FAIL", "asr_only_seed1:7")
     status, text = run()
-    assert status == 1 and "|asr_only|0 of 1|-|-|-|missing|\n" in text
+    assert status == 1 and "|asr_only|0 of 1|-|-|-|-|missing|\n" in text
     assert capsys.readouterr().out.endswith("\nwrote RESULTS.md; 1 runs failed\n")
 
 
