@@ -17,6 +17,8 @@ from harmonifuse_espnet.common.errors import InputError, MissingFileError
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # content of a file that git-lfs has not downloaded
 _WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
 _DELIMITERS = (",", ";", "\t", "|")
+_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate, spaces
+_MAX_NAME_BYTES = 200  # file systems allow 255, with extension
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
 
 
@@ -105,10 +107,6 @@ def check_name(name: str, where: str) -> None:
     size = len(name.encode())
     if size > _MAX_NAME_BYTES:
         raise InputError(f"{where}: '{name[:40]}...' has {size} bytes, at most {_MAX_NAME_BYTES} fit into a file name")
-
-
-_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # control, format, surrogate, spaces
-_MAX_NAME_BYTES = 200  # file systems allow 255, with extension
 
 
 def code_points(text: str) -> str:

@@ -10,7 +10,8 @@ import argparse
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harmonifuse_espnet.common.compatibility import RENAMED_OPTIONS, rename_opti
 from harmonifuse_espnet.common.config import find_changes
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import Experiment, read_run, update_run
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.data.alignment import CTM
 from harmonifuse_espnet.data.provenance import check_sources, checksum
 from harmonifuse_espnet.data.tokenizer import Tokenizer
@@ -35,6 +37,43 @@ _FREE = {
 }
 _FREE_PREFIXES = ("dist_", "multiprocessing_", "wandb", "use_wandb", "cudnn_", "sharded_")
 _FREE_SUFFIXES = ("_data_path_and_name_and_type", "_shape_file")
+
+
+@contextmanager
+def experiment_folder(args: argparse.Namespace, rank: int) -> Iterator[bool]:
+    """Prepare the experiment folder for a training, and record at the end that the training is complete.
+
+    The first rank locks the folder, and refuses a training that does not belong to it.
+
+    Args:
+        args: Training options; gets ``made_from``. With ``fresh``, an earlier training is removed first.
+        rank: Rank of this process.
+
+    Yields:
+        Whether there is anything to train.
+
+    Raises:
+        InputError: if the folder has another training, or its inputs are out of date.
+        AccessError: if the folder cannot be written, or another process trains in it.
+    """
+    folder, fresh = Path(args.output_dir), args.fresh
+    args.fresh = False  # not for config.yaml
+    finished = args.resume and not fresh and is_finished(args)  # on all ranks, before the first one writes
+    if rank:
+        yield not finished
+        return
+    check_inputs(args)
+    with lock_folder(folder):
+        if fresh:
+            remove_training(folder)
+        elif args.resume:
+            check_same_training(args)
+        args.made_from = made_from(args)
+        yield not finished
+        if finished:
+            print(f"{folder}: training is complete ({args.max_epoch} epochs or more); nothing to do")
+        else:
+            record_finished(args)
 
 
 def made_from(args: argparse.Namespace) -> dict[str, Any]:
