@@ -123,9 +123,8 @@ def _list(action: argparse.Action, value: Any) -> list[Any]:
 
 def _item(action: argparse.Action, value: Any) -> Any:
     convert: Any = action.type
-    if convert is None or (value is None and action.default is None):
-        converted = value
-    elif isinstance(convert, Structured) and isinstance(value, convert.kinds):
+    is_parsed = isinstance(convert, Structured) and isinstance(value, convert.kinds)
+    if convert is None or is_parsed or (value is None and action.default is None):
         converted = value
     elif isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{value!r} is a mapping; expected one value")
@@ -143,7 +142,7 @@ def _item(action: argparse.Action, value: Any) -> Any:
 
 def _text(value: Any) -> str:
     """Return the value as it is written on the command line."""
-    if isinstance(value, (list, tuple)):  # a criterion: [valid, acc, max]
+    if isinstance(value, (list, tuple)) and len(value) == 3:  # a criterion: [valid, acc, max]
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -49,8 +49,8 @@ class SearchOptions:
             )
         if not _is_number(self.length_penalty) or self.length_penalty < 0:
             raise InputError(
-                f"length_penalty is {self.length_penalty!r}, but must be 0 (sum of the token scores) or more, such as 1 "
-                "(mean)"
+                f"length_penalty is {self.length_penalty!r}, but must be 0 (sum of the token scores) or more, such as "
+                "1 (mean)"
             )
         if not _is_number(self.max_length_ratio) or self.max_length_ratio <= 0:
             raise InputError(

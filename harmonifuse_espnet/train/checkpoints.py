@@ -62,6 +62,6 @@ def require_epochs(folder: Path, epochs: Iterable[int]) -> None:
 
 def _refuse_truncated(path: Path) -> NoReturn:
     raise InputError(
-        f"{path}: truncated or not a checkpoint ({path.stat().st_size:,} bytes), but the best epochs are averaged at the "
-        "end of training; restore it from a backup, or train again in another folder (in run.sh: --tag)"
+        f"{path}: truncated or not a checkpoint ({path.stat().st_size:,} bytes), but the best epochs are averaged at "
+        "the end of training; restore it from a backup, or train again in another folder (in run.sh: --tag)"
     )

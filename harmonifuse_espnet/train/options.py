@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harmonifuse_espnet.common.command_line import CommandParser, DictAction
+from harmonifuse_espnet.common.command_line import CommandParser, DictAction, require_file
 from harmonifuse_espnet.common.config import parse_with_config
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.option_types import (
@@ -47,7 +47,14 @@ MINIMUM = {  # of options that are whole numbers
     "valid_batch_bins": 1,
     "valid_batch_size": 1,
 }
-table_of_tasks = Structured(load_tasks, (dict,))
+
+
+def _load_table(path: str) -> dict[str, Any]:
+    require_file(path, "give the table of tasks (conf/tasks.yaml)")
+    return load_tasks(path)
+
+
+table_of_tasks = Structured(_load_table, (dict,))
 OTHER = "other"  # kind of an option whose type is not known: every value is accepted
 SAME = {"lower": str.lower, "upper": str.upper}  # kinds of choices in any case
 KINDS: dict[str, OptionType] = {  # name of the function that ESPnet's parser has as the type -> type
@@ -92,7 +99,7 @@ def adapt(parser: argparse.ArgumentParser) -> None:
             action.__class__ = DictAction  # same attributes; argparse has no way to replace an action
         elif kind_of(action) not in (OTHER, *SAME):
             action.type = option_type(kind_of(action), action.dest)
-    parser.error = partial(_refuse, parser)  # type: ignore[method-assign, assignment]
+    parser.error = partial(_refuse, parser)  # type: ignore[method-assign]
 
 
 def describe(parser: argparse.ArgumentParser) -> dict[str, Any]:

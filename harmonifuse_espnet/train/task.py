@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
-from espnet2.tasks.abs_task import AbsTask, IteratorOptions
+from espnet2.tasks.abs_task import AbsTask, IteratorOptions, optim_classes, scheduler_classes
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.dataset import AbsDataset
@@ -48,7 +48,7 @@ from harmonifuse_espnet.train.parameters import (
     freeze,
     set_parameter_groups,
 )
-from harmonifuse_espnet.train.registry import CLASS_CHOICES, check_arguments
+from harmonifuse_espnet.train.registry import CLASS_CHOICES, check_arguments, check_conf
 from harmonifuse_espnet.train.trainer import HarmoniFuseTrainer
 from harmonifuse_espnet.train.worker_errors import plain_worker_errors
 
@@ -120,8 +120,12 @@ class HarmoniFuseTask(AbsTask):
         """Build ESPnet's optimizer with the parameter groups of ``--optim_groups``; log the parameter counts.
 
         Raises:
-            InputError: if a group matches no trained parameter, or the scheduler would override its learning rate.
+            InputError: if an argument of the optimizer or scheduler is unknown, missing or no number, if a group
+                matches no trained parameter, or if the scheduler would override its learning rate.
         """
+        check_conf("optim_conf", optim_classes[args.optim], args.optim_conf)
+        if args.scheduler is not None:
+            check_conf("scheduler_conf", scheduler_classes[args.scheduler], args.scheduler_conf)
         logging.info(f"Parameters:\n{format_counts(count_parameters(model))}")
         (optimizer,) = super().build_optimizers(args, model)
         set_parameter_groups(optimizer, dict(model.named_parameters()), args.optim_groups)
@@ -157,8 +161,9 @@ class HarmoniFuseTask(AbsTask):
 
         Raises:
             MissingFileError: if a file does not exist.
-            InputError: if an option is missing, a checkpoint is damaged, ``best_model_criterion`` names a statistic that no step reports, or if a cache is used, which
-                would repeat the first augmentation and prompt of each utterance in every epoch.
+            InputError: if an option is missing, a checkpoint is damaged, ``best_model_criterion`` names a statistic
+                that no step reports, or a cache is used, which would repeat the first augmentation and prompt of each
+                utterance in every epoch.
         """
         check_inputs(args, needs_gpu=False)
         super().check_required_command_args(args)
@@ -187,7 +192,8 @@ class HarmoniFuseTask(AbsTask):
                 f"--ngpu {args.ngpu} in one process is not supported; add --multiprocessing_distributed true, as "
                 "run.sh does"
             )
-        with report_user_errors() if parent_process() else nullcontext(), plain_worker_errors():
+        is_child = args.multiprocessing_distributed and parent_process() is not None  # its parent sees the exit status
+        with report_user_errors() if is_child else nullcontext(), plain_worker_errors():
             super().main_worker(args)
 
     @classmethod

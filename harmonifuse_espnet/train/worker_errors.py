@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from harmonifuse_espnet.common.errors import InputError, UserError
 
 _IN_WORKER = re.compile(r"Caught (?P<name>\w+) in \w+ worker process \d+\.\s")
-_KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) (?P<end>.*)")
+_KILLED = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) (?:is killed by signal: (?P<signal>[^.]+))?"
+)
 
 
 def plain_message(error: BaseException) -> str:
@@ -17,8 +19,8 @@ def plain_message(error: BaseException) -> str:
 
     Example:
         >>> text = "Caught InputError in DataLoader worker process 0.\\nOriginal Traceback (most recent call last):\\n"
-        >>> plain_message(InputError(text + "  File ...\\nharmonifuse_espnet.common.errors.InputError: a.flac: empty\\n"))
-        'a.flac: empty'
+        >>> plain_message(InputError(text + "  File ...\\nharmonifuse_espnet.common.errors.InputError: a: empty\\n"))
+        'a: empty'
     """
     text = str(error)
     caught = _IN_WORKER.match(text)
@@ -46,8 +48,9 @@ def plain_worker_errors() -> Iterator[None]:
         killed = _KILLED.search(str(error))
         if killed is None:
             raise
+        signal = "" if killed["signal"] in (None, "Killed") else f" by the signal '{killed['signal']}'"
         raise InputError(
-            f"a process that loads data (pid {killed['pid']}) {killed['end'].strip().rstrip('.').strip()}, probably "
-            "because the memory of the machine is full; use a smaller num_workers or smaller batches (batch_size, "
-            "batch_bins), then run the command again with --resume true"
+            f"a process that loads data (pid {killed['pid']}) was ended{signal}, probably because the memory of the "
+            "machine was full; use a smaller num_workers or smaller batches (batch_size, batch_bins), then run the "
+            "command again with --resume true"
         ) from error
