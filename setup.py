@@ -68,7 +68,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed"]},
+    package_data={PACKAGE: ["py.typed", "train/options.json"]},
     python_requires=">=3.10",
     install_requires=INSTALL,
     extras_require={"demo": DEMO, "dev": DEV},

@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation: marked sections of docs/*.md, and the README's badges.
+"""Write the generated files: marked sections of docs/*.md, the README's badges, and the list of training options.
 
 A section is the text between ``<!-- generated: NAME -->`` and ``<!-- end of generated text -->``. ``--check`` writes
 nothing and fails if a file is out of date.
@@ -7,6 +7,8 @@ nothing and fails if a file is out of date.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from reference.classes import CLASSES, choices_section, class_section
 from reference.markdown import fill_sections
 from reference.modules import modules_section
 from reference.options import commands_section, decoding_section, run_section, training_section
+
+from harmonifuse_espnet.train.options import DESCRIPTION, describe
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SECTIONS = {
@@ -44,6 +48,15 @@ def generate(name: str) -> str:
     raise ValueError(f"unknown generated section '{name}'; expected one of: {', '.join(known)}")
 
 
+def training_options() -> str:
+    """Return the content of ``train/options.json``, by which training checks its options before it imports PyTorch."""
+    from harmonifuse_espnet.train.task import HarmoniFuseTask
+
+    description = describe(HarmoniFuseTask.espnet_parser())
+    rows = ",\n".join(f"    {json.dumps(option)}" for option in description["options"])
+    return f'{{\n  "espnet": "{description["espnet"]}",\n  "options": [\n{rows}\n  ]\n}}\n'
+
+
 def outdated(docs: Path) -> dict[Path, str]:
     """Return the files that are out of date, with the content that they should have.
 
@@ -51,6 +64,7 @@ def outdated(docs: Path) -> dict[Path, str]:
         ValueError: if a marker has no partner or an unknown name; the message names the file.
     """
     wanted = {docs / "images" / name: content for name, content in badges().items()}
+    wanted[DESCRIPTION] = training_options()
     for path in sorted(docs.rglob("*.md")):
         try:
             wanted[path] = fill_sections(path.read_text(encoding="utf-8"), generate)
@@ -74,7 +88,7 @@ def main(cmd: Sequence[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     if args.check and changed:
-        names = ", ".join(str(path.relative_to(args.docs)) for path in changed)
+        names = ", ".join(os.path.relpath(path, args.docs) for path in changed)
         sys.exit(f"error: {args.docs}: out of date: {names}; to update them: python tools/make_docs.py")
     for path, content in changed.items():
         path.parent.mkdir(parents=True, exist_ok=True)

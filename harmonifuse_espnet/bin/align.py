@@ -12,8 +12,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser
+from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser, require_file
 from harmonifuse_espnet.common.errors import report_user_errors
+from harmonifuse_espnet.common.gpu import check_gpu_count, check_gpu_driver
+from harmonifuse_espnet.common.option_types import WholeNumber
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -23,7 +25,7 @@ def get_parser() -> argparse.ArgumentParser:
     add_data_dir(parser, "dump folder of stage 2, to which the ctm is written")
     parser.add_argument(
         "--batch_size",
-        type=int,
+        type=WholeNumber(1),
         default=16,
         help="utterances in a batch; the result does not depend on it (default: 16)",
     )
@@ -35,8 +37,13 @@ def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING)
     args = get_parser().parse_args(cmd)
     with report_user_errors():
+        check_gpu_driver(args.ngpu)
+        for path in (args.train_config, args.model_file):
+            require_file(path, "stage 5 with --pretrain_config creates it")
+        require_file(Path(args.data_dir) / "wav.scp", "format_audio (stage 2) creates it")
         from harmonifuse_espnet.inference.align import align_dump
 
+        check_gpu_count(args.ngpu)
         device = "cuda" if args.ngpu else "cpu"
         print(align_dump(args.train_config, args.model_file, Path(args.data_dir), args.batch_size, device))
 

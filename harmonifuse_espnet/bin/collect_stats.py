@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harmonifuse_espnet.common.command_line import add_boolean, add_data_dir, add_tasks, command_parser
 from harmonifuse_espnet.common.errors import report_user_errors
+from harmonifuse_espnet.common.option_types import WholeNumber
 from harmonifuse_espnet.data.stats import DEFAULT_MELS, LENGTH_TABLES, collect_stats, read_n_mels
 
 
@@ -25,15 +26,17 @@ def get_parser() -> argparse.ArgumentParser:
     add("--out_dir", required=True, help="folder to write")
     add("--feats_type", choices=tuple(LENGTH_TABLES), default="raw", help="contents of data_dir (default: raw)")
     add_boolean(parser, "--feats_stats", default=False, help="also write feats_stats.npz")
-    add("--n_mels", type=int, help=f"number of mel bins (default: that in train_config, else {DEFAULT_MELS})")
+    add(
+        "--n_mels", type=WholeNumber(1), help=f"number of mel bins (default: that in train_config, else {DEFAULT_MELS})"
+    )
     add("--train_config", help="training configuration whose frontend_conf has n_mels")
     add(
         "--max_utterances",
-        type=int,
+        type=WholeNumber(1),
         default=2000,
         help="maximum number of utterances for feats_stats, drawn at random (default: 2000)",
     )
-    add("--seed", type=int, default=0, help="seed of that draw (default: 0)")
+    add("--seed", type=WholeNumber(0), default=0, help="seed of that draw (default: 0)")
     return parser
 
 

@@ -10,10 +10,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser
+from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser, require_file
+from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import report_user_errors
+from harmonifuse_espnet.common.gpu import check_gpu_count, check_gpu_driver
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -32,9 +32,12 @@ def get_parser() -> argparse.ArgumentParser:
 def main(cmd: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(cmd)
     with report_user_errors():
+        check_gpu_driver(args.ngpu)
+        conf = read_config(args.config) if args.config else {}
+        require_file(Path(args.data_dir) / "wav.scp", "format_audio (stage 2) creates it")
         from harmonifuse_espnet.inference.extractors import extract_features
 
-        conf = yaml.safe_load(Path(args.config).read_text(encoding="utf-8")) if args.config else {}
+        check_gpu_count(args.ngpu)
         device = "cuda" if args.ngpu else "cpu"
         print(extract_features(args.feats_type, Path(args.data_dir), Path(args.out_dir), conf, device))
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from harmonifuse_espnet.common.command_line import add_boolean, command_parser
 from harmonifuse_espnet.common.errors import report_user_errors
+from harmonifuse_espnet.common.option_types import Number, WholeNumber
 from harmonifuse_espnet.data.audio import FORMATS
 from harmonifuse_espnet.data.formatting import format_audio
 from harmonifuse_espnet.data.shards import AudioOptions
@@ -28,14 +29,28 @@ def get_parser() -> argparse.ArgumentParser:
     add("--out_dir", required=True, help="dump folder to write; the paths in wav.scp begin with this value")
     formats = (*FORMATS, "kaldi_ark", "original")
     add("--audio_format", choices=formats, default="flac", help="format of the audio (default: flac)")
-    add("--sample_rate", type=int, default=16000, help="sampling rate of the output in hertz (default: 16000)")
-    add("--expected_sample_rate", type=int, help="fail if a source has another rate (default: resample any rate)")
+    add(
+        "--sample_rate",
+        type=WholeNumber(1),
+        default=16000,
+        help="sampling rate of the output in hertz (default: 16000)",
+    )
+    add(
+        "--expected_sample_rate",
+        type=WholeNumber(1),
+        help="fail if a source has another rate (default: resample any rate)",
+    )
     help = "drop shorter sources and digital silence; 0 keeps both, for test sets (default: 0.1)"
-    add("--min_duration", type=float, default=0.1, metavar="SECONDS", help=help)
+    add("--min_duration", type=Number(0), default=0.1, metavar="SECONDS", help=help)
     help = "drop longer sources; inf keeps all, for test sets (default: 30)"
-    add("--max_duration", type=float, default=30.0, metavar="SECONDS", help=help)
+    add("--max_duration", type=Number(0, exclusive=True), default=30.0, metavar="SECONDS", help=help)
     add_boolean(parser, "--skip_bad", default=False, help="drop unusable sources instead of failing")
-    add("--nj", type=int, default=1, help="number of processes; the result does not depend on it (default: 1)")
+    add(
+        "--nj",
+        type=WholeNumber(1),
+        default=1,
+        help="number of processes; the result does not depend on it (default: 1)",
+    )
     return parser
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from harmonifuse_espnet.common.config import parse_with_config
 from harmonifuse_espnet.common.errors import report_user_errors
+from harmonifuse_espnet.common.gpu import check_gpu_count
+from harmonifuse_espnet.train.options import check_command
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -21,10 +23,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd: Sequence[str] | None = None) -> None:
-    from harmonifuse_espnet.train.task import HarmoniFuseTask
-
     with report_user_errors():
-        HarmoniFuseTask.main(args=parse_with_config(get_parser(), cmd))
+        check_command(cmd)
+        from harmonifuse_espnet.train.task import HarmoniFuseTask
+
+        args = parse_with_config(get_parser(), cmd)
+        check_gpu_count(args.ngpu)
+        HarmoniFuseTask.main(args=args)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harmonifuse_espnet.common.command_line import add_boolean, add_data_dir, add_tasks, command_parser
 from harmonifuse_espnet.common.errors import InputError, report_user_errors
+from harmonifuse_espnet.common.option_types import WholeNumber
 from harmonifuse_espnet.data.provenance import check_sources
 from harmonifuse_espnet.data.targets import read_targets
 from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
@@ -32,7 +33,12 @@ def get_parser() -> argparse.ArgumentParser:
     add_data_dir(parser, "training set: data, dump or feature folder with text and utt2task")
     add_tasks(parser)
     add("--out_dir", required=True, help="folder to write")
-    add("--vocab_size", type=int, default=100, help="maximum number of pieces, labels included (default: 100)")
+    add(
+        "--vocab_size",
+        type=WholeNumber(1),
+        default=100,
+        help="maximum number of pieces, labels included (default: 100)",
+    )
     add("--model_type", choices=MODEL_TYPES, default="unigram", help="sentencepiece model (default: unigram)")
     add_boolean(parser, "--ctc", default=False, help="train the tokenizer of the CTC head")
     add_boolean(parser, "--fresh", default=False, help="replace a different tokenizer in out_dir")

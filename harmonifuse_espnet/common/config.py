@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harmonifuse_espnet.common.command_line import CommandParser, config_value
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.yaml_file import read_yaml
 
@@ -58,21 +59,28 @@ def parse_with_config(parser: argparse.ArgumentParser, cmd: Sequence[str] | None
     """Parse options whose ``--config`` may have a ``base``, which ESPnet's own parser does not support.
 
     As in ESPnet, the configuration's values become the parser's defaults: options on the command line override them,
-    and every key must be an option. ESPnet's ``--print_config`` does not support ``base``.
+    and every key must be an option. Unlike in ESPnet, the values are checked and converted as on the command line.
+    ESPnet's ``--print_config`` does not support ``base``.
 
     Raises:
         MissingFileError: if the configuration or a base does not exist.
-        InputError: if a file cannot be read, or has a key that is not an option.
+        InputError: if a file cannot be read, or has a key that is not an option, or a value that the option does not
+            take.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = CommandParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--config")
     found, rest = finder.parse_known_args(cmd)
     if found.config is not None:
         config = read_config(found.config)
-        unknown = sorted(set(config) - {action.dest for action in parser._actions})
+        actions = {action.dest: action for action in parser._actions}
+        unknown = sorted(str(key) for key in config if key not in actions)
         if unknown:
             raise InputError(f"{found.config}: unknown options: {', '.join(unknown)}; --help lists all options")
-        parser.set_defaults(**config)
+        for key, value in config.items():
+            try:
+                parser.set_defaults(**{key: config_value(actions[key], value)})
+            except InputError as error:
+                raise InputError(f"{found.config}: {key}: {error}") from error
     args = parser.parse_args(rest)
     args.config = found.config
     return args

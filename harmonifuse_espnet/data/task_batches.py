@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ from espnet2.samplers.build_batch_sampler import build_batch_sampler
 
 from harmonifuse_espnet.common.compatibility import rename_options
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.data.datadir import read_table
+from harmonifuse_espnet.data.datadir import format_table, read_table
 from harmonifuse_espnet.data.schedule import BalancedBatches, TaskBatches
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
 
@@ -59,11 +59,33 @@ def build_task_batches(
     return streams
 
 
+def check_utterances(tables: Mapping[str, Collection[str]], shape_files: Sequence[str]) -> None:
+    """Check that the tables of a folder and its shape files have the same utterances.
+
+    Args:
+        tables: File -> its utterance ids.
+        shape_files: ESPnet's shape files.
+
+    Raises:
+        InputError: if an utterance is missing from one of them, such as one that was added after stage 5.
+    """
+    shapes = {path: set(read_table(path)) for path in shape_files}
+    for shape_file, with_shape in shapes.items():
+        for path, utterances in {**tables, **shapes}.items():
+            added, removed = sorted(set(utterances) - with_shape), sorted(with_shape - set(utterances))
+            if added or removed:
+                lacking, first = (shape_file, added[0]) if added else (path, removed[0])
+                raise InputError(
+                    f"{path} has {len(utterances)} utterances, but {shape_file} has {len(with_shape)}: '{first}' is "
+                    f"missing from {lacking}; run stage 5 again"
+                )
+
+
 def _present_tasks(
     utt2task: Mapping[str, str], shape_file: str, per_task: Mapping[str, Mapping[str, Any]], tasks: Tasks
 ) -> list[str]:
     """Return the tasks of the utterances in ``shape_file``, in the order of the table."""
-    keys = [line.split(maxsplit=1)[0] for line in Path(shape_file).read_text(encoding="utf-8").splitlines()]
+    keys = list(read_table(shape_file))
     missing = [key for key in keys if key not in utt2task]
     if missing:
         raise InputError(
@@ -90,9 +112,8 @@ def _sample_batches(
     with TemporaryDirectory() as folder:
         filtered = [str(Path(folder) / f"{index}.{Path(path).name}") for index, path in enumerate(shape_files)]
         for source, target in zip(shape_files, filtered, strict=True):
-            lines = Path(source).read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if utt2task[line.split(maxsplit=1)[0]] == task]
-            Path(target).write_text("".join(kept), encoding="utf-8")
+            kept = [(key, shape) for key, shape in read_table(source).items() if utt2task[key] == task]
+            Path(target).write_text(format_table(kept), encoding="utf-8")
         return list(build_batch_sampler(shape_files=filtered, **options))
 
 

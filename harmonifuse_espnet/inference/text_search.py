@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.tokenizer import Tokenizer
 from harmonifuse_espnet.inference.ctc_prefix import CTCPrefixScores
 from harmonifuse_espnet.inference.ctc_spelling import spell_tokens
 from harmonifuse_espnet.inference.generation import RepetitionLimit, generate_text
+from harmonifuse_espnet.inference.search_options import SearchOptions
 from harmonifuse_espnet.model.harmonifuse import EncoderOutput, HarmoniFuseModel
-
-# Argument of Hugging Face's generate -> search option that sets it.
-OPTION_OF_ARGUMENT = {
-    "num_beams": "beam_size",
-    "length_penalty": "length_penalty",
-    "max_length": "max_length_ratio",
-    "max_new_tokens": "max_length_ratio",
-}
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Options of the search for a transcript.
-
-    Attributes:
-        beam_size: Number of hypotheses; 1 is greedy search.
-        ctc_weight: Weight of the CTC prefix scores, from 0 (the language model alone) to 1 (CTC alone).
-        length_penalty: Length normalisation of beam search: the exponent a in the score of a hypothesis, ``sum of token
-            scores / length^a``. 0 ranks by the sum, 1 by the mean, which favours longer hypotheses.
-        max_length_ratio: Maximum number of tokens per connector frame.
-        generate: Further arguments of Hugging Face's ``generate``, such as ``{"repetition_penalty": 1.2}``.
-
-    Raises:
-        InputError: if an option is out of its range, or ``generate`` has an argument that another option sets.
-    """
-
-    beam_size: int = 1
-    ctc_weight: float = 0.0
-    length_penalty: float = 0.0
-    max_length_ratio: float = 1.0
-    generate: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.beam_size, int) or self.beam_size < 1:
-            raise InputError(f"beam_size is {self.beam_size!r}, but must be an integer, 1 (greedy search) or more")
-        if not 0 <= self.ctc_weight <= 1:
-            raise InputError(
-                f"ctc_weight is {self.ctc_weight}, but must be from 0 (the language model alone) to 1 (CTC alone)"
-            )
-        if self.max_length_ratio <= 0:
-            raise InputError(f"max_length_ratio is {self.max_length_ratio}, but must be above 0 tokens for each frame")
-        for name in self.generate:
-            if name in OPTION_OF_ARGUMENT:
-                raise InputError(f"generate has {name}: {self.generate[name]}; set {OPTION_OF_ARGUMENT[name]} instead")
-
-    def generate_arguments(self) -> dict[str, Any]:
-        beams = {"length_penalty": float(self.length_penalty)} if self.beam_size > 1 else {}
-        return {**self.generate, "num_beams": self.beam_size, **beams}
 
 
 class TextSearch:

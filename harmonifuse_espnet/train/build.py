@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.iterator import TaskIterFactory
 from harmonifuse_espnet.data.stats import stats_path
-from harmonifuse_espnet.data.task_batches import build_task_batches
+from harmonifuse_espnet.data.task_batches import build_task_batches, check_utterances
 from harmonifuse_espnet.data.tasks import Tasks, build_tasks
 from harmonifuse_espnet.data.tokenizer import Tokenizer, load_tokenizer
 from harmonifuse_espnet.model.ctc import CTCHead
@@ -118,9 +119,21 @@ def build_task_iter_factory(args: argparse.Namespace, options: IteratorOptions, 
         args: Training options.
         options: ESPnet's options for the training or the validation set.
         dataset: ESPnet's dataset of preprocessed utterances.
+
+    Raises:
+        InputError: if tables and shape files have different utterances, or the validation set lacks a trained task.
     """
     world_size = torch.distributed.get_world_size() if options.distributed else 1
     paths = {name: path for path, name, _ in options.data_path_and_name_and_type}
+    check_utterances({paths[name]: set(table) for name, table in dataset.loader_dict.items()}, options.shape_files)
+    utt2task, pattern, task_batches = read_table(paths["task"]), args.task_pattern, args.task_batches
+    present = set(utt2task.values())
+    if not options.train:
+        (train_tasks,) = (path for path, name, _ in args.train_data_path_and_name_and_type if name == "task")
+        check_validation_tasks(paths["task"], present, train_tasks, pattern)
+        if isinstance(pattern, Mapping):  # a task of weight 0 need not be in the validation set
+            pattern = {task: weight for task, weight in pattern.items() if weight or task in present}
+        task_batches = {task: conf for task, conf in task_batches.items() if task in present}
     sampler = {
         "type": options.batch_type,
         "batch_size": options.batch_size,
@@ -132,17 +145,17 @@ def build_task_iter_factory(args: argparse.Namespace, options: IteratorOptions, 
         "min_batch_size": max(world_size, args.min_batch_size),
     }
     streams = build_task_batches(
-        read_table(paths["task"]),
+        utt2task,
         options.shape_files,
         sampler,
-        args.task_batches,
+        task_batches,
         args.seed,
         tasks=build_tasks(args.tasks),
         text_file=paths["text"],
     )
     return TaskIterFactory(
         streams,
-        pattern=args.task_pattern,
+        pattern=pattern,
         order=args.task_order,
         steps=options.num_iters_per_epoch,
         loader={
@@ -157,3 +170,25 @@ def build_task_iter_factory(args: argparse.Namespace, options: IteratorOptions, 
         rank=torch.distributed.get_rank() if options.distributed else 0,
         world_size=world_size,
     )
+
+
+def check_validation_tasks(valid_file: str, present: set[str], train_file: str, pattern: Any) -> None:
+    """Check that the validation set has every task that is trained.
+
+    Args:
+        valid_file: ``utt2task`` of the validation set.
+        present: Its tasks.
+        train_file: ``utt2task`` of the training set.
+        pattern: ``--task_pattern``; a task of weight 0 is not trained.
+
+    Raises:
+        InputError: if a task is missing; the message names it.
+    """
+    trained = sorted(set(read_table(train_file).values()))
+    for task in trained:
+        if task not in present and not (isinstance(pattern, Mapping) and pattern.get(task) == 0):
+            raise InputError(
+                f"{valid_file}: no utterance of task '{task}', which {train_file} has: the best model would be chosen "
+                "without it; add a validation set with this task (in run.sh: --valid_sets), or set its weight in "
+                "task_pattern to 0"
+            )

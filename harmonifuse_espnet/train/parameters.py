@@ -77,7 +77,7 @@ def _rule_options(rule: Mapping[str, Any], optimizer: Optimizer) -> dict[str, An
     for name, value in options.items():
         if isinstance(value, str):
             raise InputError(
-                f"optim_groups {rule['match']}: {name} is the string '{value}'; in YAML, write 1.0e-4, not 1e-4"
+                f"optim_groups {rule['match']}: {name} is the string '{value}', but must be a number, without quotes"
             )
     return options
 

@@ -118,3 +118,24 @@ def check_arguments(option: str, chosen: Any, conf: Mapping[str, Any], fixed: Co
         raise InputError(
             f"{option}: {taken} of {chosen.__name__} cannot be set here, since other options determine it; remove it"
         )
+
+
+def check_conf(option: str, chosen: Any, conf: Mapping[str, Any]) -> None:
+    """Check the arguments of an optimizer or a scheduler, a class whose first argument is given elsewhere.
+
+    Raises:
+        InputError: if an argument is unknown, is missing, or is a string for a number.
+    """
+    first, *others = inspect.signature(chosen).parameters.values()
+    if any(other.kind is other.VAR_KEYWORD for other in others):
+        return
+    check_arguments(option, chosen, conf, [first.name])
+    for other in others:
+        needed = other.default is other.empty
+        is_number = isinstance(other.default, (int, float)) and not isinstance(other.default, bool)
+        if needed and other.name not in conf:
+            raise InputError(f"{option}: {chosen.__name__} needs {other.name}; add {other.name} to {option}")
+        if isinstance(conf.get(other.name), str) and (needed or is_number):
+            raise InputError(
+                f"{option}: {other.name} is the string '{conf[other.name]}', but must be a number, without quotes"
+            )

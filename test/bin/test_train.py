@@ -144,7 +144,7 @@ def test_user_errors_are_reported_in_one_line(
 
     assert "nothing.model: no such tokenizer" in message(tokenizer=tmp_path / "nothing.model")
     assert "unknown task_pattern 'alternate'; give round_robin" in message(task_pattern="alternate")
-    assert "unknown task_order 'random'; choose from interleaved, sequential, mixed" in message(
+    assert "bad.yaml: task_order: 'random' is unknown; expected one of: interleaved, sequential, mixed" in message(
         {"task_order": "random"}
     )
     assert "bad.yaml: unknown options: max_epochs" in message({"max_epochs": 3})

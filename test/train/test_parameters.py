@@ -129,7 +129,7 @@ def test_rules_split_the_groups_of_espnet(model: HarmoniFuseModel) -> None:
         ),
         (
             [{"match": "^gate", "lr": "1e-4"}],
-            r"optim_groups \^gate: lr is the string '1e-4'; in YAML, write 1.0e-4, not 1e-4",
+            r"optim_groups \^gate: lr is the string '1e-4', but must be a number, without quotes",
         ),
         ([{"match": "(", "lr": 1}], r"optim_groups: '\(' is not a regular expression: missing \)"),
     ],

@@ -19,6 +19,7 @@ from tiny import GENDER, LORA, TABLE, Recipe, row_of, save_encoder, save_llm, ta
 from harmonifuse_espnet.bin import score
 from harmonifuse_espnet.bin.train import get_parser
 from harmonifuse_espnet.common.compatibility import FORMAT_VERSION
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.batch import collate
 from harmonifuse_espnet.inference.gate_trace import read_gates
 from harmonifuse_espnet.model.fusion import LastLayerFusion, LayerFusion
@@ -167,13 +168,13 @@ def test_feats_stats_are_loaded_by_the_frontend_and_must_exist(recipe: Recipe, t
         build(recipe, feats_stats=tmp_path / "absent.npz")
 
 
-def test_an_invalid_table_of_tasks_is_refused_with_the_reason(
-    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_table_of_tasks_is_refused_with_the_reason(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("asr: {answer: text}\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(InputError) as error:
         parse(recipe, tasks=tmp_path / "bad.yaml")
-    assert "bad.yaml: task 'asr' has no prompts" in capsys.readouterr().err
+    assert str(error.value) == (
+        f"--tasks: {tmp_path}/bad.yaml: task 'asr' has no prompts; add at least one wording under 'prompts'"
+    )
 
 
 def test_each_batch_has_one_task_and_tasks_follow_the_pattern(recipe: Recipe) -> None:
