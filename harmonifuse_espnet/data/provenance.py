@@ -1,7 +1,7 @@
 """What a derived folder was made from, so that a change of its sources is noticed.
 
 A dump folder, a feature folder and a folder of statistics have a file ``made_from.json``: the folders that they were
-made from, each with the number of utterances and a checksum of its tables (or of all files, for a tokenizer).
+made from, each with the number of utterances and a checksum of its tables (or of the files of a tokenizer).
 """
 
 from __future__ import annotations
@@ -16,20 +16,31 @@ from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.text import read_text
 
 MADE_FROM = "made_from.json"
+_TOKENIZER = (
+    "bpe.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 _TABLES = ("feats.scp", "segments", "text", "utt2num_frames", "utt2num_samples", "utt2spk", "utt2task", "wav.scp")
 
 
 def checksum(path: str | Path) -> str:
-    """Return a checksum of a file, of the tables of a data folder, or of all files of another folder.
+    """Return a checksum of a file, or of the tables or the tokenizer in a folder.
 
-    Hidden files and ``made_from.json`` do not count. A missing path has the checksum "missing".
+    Other files of a folder, such as the weights of a language model beside its tokenizer, do not count. A missing file,
+    and a folder without any of these, have the checksum "missing".
     """
     path = Path(path)
-    if path.is_dir():
-        names = [path / name for name in _TABLES] if (path / "text").is_file() else sorted(path.iterdir())
-        files = [each for each in names if each.is_file() and each.name != MADE_FROM and not each.name.startswith(".")]
-    else:
-        files = [path] if path.is_file() else []
+    names = _TOKENIZER if any((path / name).is_file() for name in _TOKENIZER) else _TABLES
+    files = [path] if path.is_file() else [path / name for name in names if (path / name).is_file()]
     if not files:
         return "missing"
     digest = hashlib.sha256()

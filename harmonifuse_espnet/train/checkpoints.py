@@ -33,10 +33,11 @@ def check_checkpoints(folder: Path) -> None:
     epochs = {int(match[1]): path for path in folder.iterdir() if (match := _OF_EPOCH.fullmatch(path.name))}
     complete = [epoch for epoch in sorted(epochs) if is_complete(epochs[epoch])]
     if not is_complete(checkpoint):
-        start = f", from the weights of epoch {complete[-1]}: --init_param {epochs[complete[-1]]}" if complete else ""
+        start = f" from the weights of epoch {complete[-1]}: --init_param {epochs[complete[-1]]}" if complete else ""
         raise InputError(
             f"{checkpoint}: truncated or not a checkpoint ({checkpoint.stat().st_size:,} bytes), so training cannot be "
-            f"resumed; restore it from a backup, or train again in another folder (in run.sh: --tag){start}"
+            "resumed; restore it from a backup, or train again: with --fresh true, or in another folder (in run.sh: --tag)"
+            f"{start}"
         )
     for epoch in sorted(epochs)[:-1]:
         if epoch not in complete:
@@ -63,5 +64,5 @@ def require_epochs(folder: Path, epochs: Iterable[int]) -> None:
 def _refuse_truncated(path: Path) -> NoReturn:
     raise InputError(
         f"{path}: truncated or not a checkpoint ({path.stat().st_size:,} bytes), but the best epochs are averaged at "
-        "the end of training; restore it from a backup, or train again in another folder (in run.sh: --tag)"
+        "the end of training; restore it from a backup, or train again with --fresh true"
     )

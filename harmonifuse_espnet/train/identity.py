@@ -62,7 +62,7 @@ def experiment_folder(args: argparse.Namespace, rank: int) -> Iterator[bool]:
     if rank:
         yield not finished
         return
-    check_inputs(args)
+    check_made_from(args)
     with lock_folder(folder):
         if fresh:
             remove_training(folder)
@@ -94,7 +94,7 @@ def made_from(args: argparse.Namespace) -> dict[str, Any]:
     return {_CODE: __version__, **sources}
 
 
-def check_inputs(args: argparse.Namespace) -> None:
+def check_made_from(args: argparse.Namespace) -> None:
     """Check that the folders that training reads were made from the current data and tokenizer.
 
     Raises:

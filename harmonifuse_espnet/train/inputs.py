@@ -40,7 +40,7 @@ def check_inputs(args: argparse.Namespace, needs_gpu: bool) -> None:
     if not (args.dry_run or args.collect_stats):
         for kind in ("train", "valid"):
             _check_data(kind, getattr(args, f"{kind}_data_path_and_name_and_type"), getattr(args, f"{kind}_shape_file"))
-    if args.resume and args.output_dir:
+    if args.resume and not args.fresh and args.output_dir:
         check_checkpoints(Path(args.output_dir))
 
 

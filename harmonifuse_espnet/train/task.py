@@ -20,6 +20,7 @@ from espnet2.tasks.abs_task import AbsTask, IteratorOptions, optim_classes, sche
 from espnet2.torch_utils.initialize import initialize
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.dataset import AbsDataset
+from espnet2.train.distributed_utils import get_rank
 from espnet2.utils.types import str2bool, str_or_none
 from torch.multiprocessing.spawn import ProcessExitedException
 
@@ -39,6 +40,7 @@ from harmonifuse_espnet.train.build import (
     build_task_iter_factory,
     build_tokenizer,
 )
+from harmonifuse_espnet.train.identity import experiment_folder
 from harmonifuse_espnet.train.inputs import REQUIRED, check_inputs
 from harmonifuse_espnet.train.options import adapt, table_of_tasks
 from harmonifuse_espnet.train.parameters import (
@@ -97,6 +99,8 @@ class HarmoniFuseTask(AbsTask):
         add("--task_batches", action=DictAction, default={}, help=help)
         help = "optimizer parameter groups: '[{match: lora_, lr: 1.0e-4}, {match: ^gate, weight_decay: 0.0}]'"
         add("--optim_groups", type=structured, default=[], help=help)
+        help = "true: remove an earlier training in --output_dir first"
+        add("--fresh", type=str2bool, default=False, help=help)
         add("--format_version", type=int, default=FORMAT_VERSION, help=argparse.SUPPRESS)  # goes into config.yaml
         for choices in cls.class_choices_list:
             choices.add_arguments(group)
@@ -198,13 +202,22 @@ class HarmoniFuseTask(AbsTask):
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
-        """Train, with a process for each GPU if ``multiprocessing_distributed`` is true.
+        """Train, with a process for each GPU if ``multiprocessing_distributed`` is true; a complete training is kept.
 
         Raises:
-            InputError: if one of these processes failed, after its own error message.
+            InputError: if the folder has a training with other options or data, or if one of these processes failed,
+                after its own error message.
+            AccessError: if another process trains in the folder.
         """
+        args = cls.get_parser().parse_args(cmd) if args is None else args
+        if args.print_config or args.dry_run or args.collect_stats:
+            super().main(args)
+            return
+        cls.check_required_command_args(args)
         try:
-            super().main(args, cmd)
+            with experiment_folder(args, rank=get_rank(args.dist_rank, args.dist_launcher) or 0) as is_unfinished:
+                if is_unfinished:
+                    super().main(args)
         except ProcessExitedException as error:
             raise InputError(f"a training process failed ({error}); its error is reported above") from error
 

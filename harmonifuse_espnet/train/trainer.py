@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from espnet2.train.trainer import Trainer, TrainerOptions
 from torch.optim.lr_scheduler import OneCycleLR
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.files import writing
+from harmonifuse_espnet.common.files import atomic_path
 from harmonifuse_espnet.data.iterator import TaskIterFactory
 from harmonifuse_espnet.train.checkpoints import CHECKPOINT, is_complete, require_epochs
 
@@ -126,10 +125,8 @@ def check_best_epochs(checkpoint: Path, options: TrainerOptions) -> None:
     reporter.load_state_dict(states["reporter"])
     last = checkpoint.parent / f"{reporter.get_epoch()}epoch.pth"
     if not last.is_file() or not is_complete(last):
-        temporary = last.with_name(f".{last.name}.{os.getpid()}")
-        with writing(checkpoint.parent):
+        with atomic_path(last) as temporary:
             torch.save(states["model"], temporary)
-            os.replace(temporary, last)
         logging.warning(f"{last}: restored from {checkpoint}")
     keep = options.keep_nbest_models
     count = keep if isinstance(keep, int) else max(keep, default=1)
