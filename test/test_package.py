@@ -36,4 +36,4 @@ def test_other_attributes_do_not_exist() -> None:
 
 def test_the_package_has_annotations_for_type_checkers() -> None:
     assert (files("harmonifuse_espnet") / "py.typed").is_file()
-    assert 'package_data={PACKAGE: ["py.typed"]}' in (ROOT / "setup.py").read_text()
+    assert 'package_data={PACKAGE: ["py.typed", "train/options.json"]}' in (ROOT / "setup.py").read_text()

@@ -54,7 +54,7 @@ def training_options() -> str:
 
     description = describe(HarmoniFuseTask.espnet_parser())
     rows = ",\n".join(f"    {json.dumps(option)}" for option in description["options"])
-    return f'{{\n  "espnet": "{description["espnet"]}",\n  "options": [\n{rows}\n  ]\n}}\n'
+    return f'{{\n  "made_from": {json.dumps(description["made_from"])},\n  "options": [\n{rows}\n  ]\n}}\n'
 
 
 def outdated(docs: Path) -> dict[Path, str]:

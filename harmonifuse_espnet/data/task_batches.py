@@ -74,10 +74,10 @@ def check_utterances(tables: Mapping[str, Collection[str]], shape_files: Sequenc
         for path, utterances in {**tables, **shapes}.items():
             added, removed = sorted(set(utterances) - with_shape), sorted(with_shape - set(utterances))
             if added or removed:
-                lacking, first = (shape_file, added[0]) if added else (path, removed[0])
+                incomplete, first = (shape_file, added[0]) if added else (path, removed[0])
                 raise InputError(
                     f"{path} has {len(utterances)} utterances, but {shape_file} has {len(with_shape)}: '{first}' is "
-                    f"missing from {lacking}; run stage 5 again"
+                    f"missing from {incomplete}; run stage 5 again"
                 )
 
 

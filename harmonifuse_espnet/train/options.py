@@ -1,7 +1,7 @@
 """Check of the training options before PyTorch and ESPnet, whose import takes many seconds, are imported.
 
 ``options.json`` describes the options of ESPnet's parser; ``tools/make_docs.py`` writes it. With another version of
-ESPnet, the options may differ: errors are then left to ESPnet's parser.
+ESPnet, or after a change of the modules in ``SOURCES``, the options may differ: errors are then left to the parser.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +33,7 @@ from harmonifuse_espnet.data.tasks import load_tasks
 from harmonifuse_espnet.train.inputs import REQUIRED, check_inputs
 
 DESCRIPTION = Path(__file__).with_name("options.json")
+SOURCES = ("registry.py", "task.py")  # modules that define options
 MINIMUM = {  # of options that are whole numbers
     "accum_grad": 1,
     "batch_bins": 1,
@@ -104,8 +106,13 @@ def adapt(parser: argparse.ArgumentParser) -> None:
 
 def describe(parser: argparse.ArgumentParser) -> dict[str, Any]:
     """Return the content of ``options.json`` for ESPnet's parser, before :func:`adapt`."""
-    options = [_describe(action) for action in parser._actions if action.option_strings]
-    return {"espnet": version("espnet"), "options": options}
+    return {"made_from": made_from(), "options": [_describe(action) for action in parser._actions]}
+
+
+def made_from() -> dict[str, str]:
+    """Return what determines the options: the version of ESPnet, and a fingerprint of each module in ``SOURCES``."""
+    sources = {name: DESCRIPTION.with_name(name).read_bytes() for name in SOURCES}
+    return {"espnet": version("espnet"), **{name: sha256(text).hexdigest()[:16] for name, text in sources.items()}}
 
 
 def _describe(action: argparse.Action) -> dict[str, Any]:
@@ -175,8 +182,8 @@ def check_command(
     try:
         args = parse_with_config(parser, cmd)
     except InputError:
-        if description["espnet"] != version("espnet"):
-            return
-        raise
+        if description["made_from"] == made_from():
+            raise
+        return
     if not args.help and not args.print_config:
         check_inputs(args, needs_gpu(args))

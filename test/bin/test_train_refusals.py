@@ -104,8 +104,8 @@ def test_a_validation_set_without_a_trained_task_is_refused(recipe: Recipe, refu
             path.write_text("".join(kept))
     assert refused("unvalidated") == (
         f"{recipe.folder}/valid/utt2task: no utterance of task 'ser', which {recipe.folder}/train/utt2task has: the "
-        "best model would be chosen without it; add a validation set with this task (in run.sh: --valid_sets), or set its "
-        "weight in task_pattern to 0"
+        "best model would be chosen without it; add a validation set with this task (in run.sh: --valid_sets), or set "
+        "its weight in task_pattern to 0"
     )
     own = {"task_batches": {"ser": {"batch_size": 2}}}
     assert "no utterance of task 'ser'" in refused("unvalidated", own, task_pattern="{asr: 1, ser: 1}")

@@ -45,10 +45,13 @@ def test_every_option_has_a_known_kind(description: dict[str, Any]) -> None:
     assert OTHER not in kinds and {"int", "float", "str2bool", "str2triple_str", "lower", "upper", None} <= kinds
 
 
-def test_with_another_version_of_espnet_its_parser_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", [{"espnet": "209901"}, {"registry.py": "0123456789abcdef"}])
+def test_with_another_espnet_or_a_new_option_the_full_parser_decides(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
     with pytest.raises(InputError):
         check_command(["--new_option", "3"])
-    monkeypatch.setattr(options, "version", lambda name: "209901")
+    monkeypatch.setattr(options, "made_from", lambda made_from=options.made_from: {**made_from(), **changed})
     check_command(["--new_option", "3"])
     with pytest.raises(InputError) as error:  # the options are known, so the files are checked
         check_command(["--max_epoch", "3"])
