@@ -23,7 +23,8 @@ class HuggingFaceTokenizer:
 
     Raises:
         AccessError: if the name or folder does not exist, or the Hub cannot be reached.
-        InputError: if the tokenizer has no eos token, or no chat template although ``chat_template`` is True.
+        InputError: if the tokenizer needs code of its author, has no eos token, or has no chat template although
+            ``chat_template`` is True.
     """
 
     def __init__(self, name: str | Path, chat_template: bool = False) -> None:
@@ -31,8 +32,13 @@ class HuggingFaceTokenizer:
 
         self.name = str(name)
         try:
-            self.inner = AutoTokenizer.from_pretrained(self.name)
+            self.inner = AutoTokenizer.from_pretrained(self.name, trust_remote_code=False)
         except (OSError, ValueError) as error:
+            if "trust_remote_code" in str(error):
+                raise InputError(
+                    f"{name}: this tokenizer needs code of its author, which is not run; use a tokenizer whose class "
+                    "is part of Hugging Face transformers"
+                ) from error
             reason = str(error).strip().splitlines()[0]
             raise AccessError(
                 f"{name}: neither a folder with a tokenizer nor a name on the Hugging Face Hub ({reason})"

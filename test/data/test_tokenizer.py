@@ -161,7 +161,7 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
 def test_the_error_for_a_name_that_is_not_on_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
-    def refuse(name: str) -> None:
+    def refuse(name: str, trust_remote_code: bool) -> None:
         raise OSError(f"{name} is not a local folder\nand more\nlines")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
