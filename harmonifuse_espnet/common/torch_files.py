@@ -49,5 +49,5 @@ def read_torch_file(path: Path, allowed: Sequence[Any] = (), remedy: str = REMED
 def damaged_file(path: Path, error: Exception, remedy: str = REMEDY) -> InputError:
     """Return the error for a file that cannot be read because of its content, with its size."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    reason = lines[0].removesuffix(".") if lines else type(error).__name__
+    reason = lines[0].split(". ")[0].removesuffix(".") if lines else type(error).__name__
     return InputError(f"{path}: damaged or incomplete, {path.stat().st_size:,} bytes ({reason[:200]}); {remedy}")

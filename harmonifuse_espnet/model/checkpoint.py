@@ -29,14 +29,17 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; stage 6 (training) creates it")
     weights = _read_safetensors(path) if path.suffix == SAFETENSORS else read_torch_file(path)
-    others = weights if not isinstance(weights, dict) else [k for k, v in weights.items() if not isinstance(v, Tensor)]
-    if not isinstance(weights, dict) or others or not all(isinstance(name, str) for name in weights):
-        found = f"other entries, such as {others[0]!r}" if isinstance(others, list) and others else type(weights)
-        raise InputError(
-            f"{path}: expected weights by name, found {found}; use the file of an epoch or an average, such as "
-            "valid.loss.ave.pth"
-        )
-    return weights
+    if not isinstance(weights, dict):
+        found = type(weights).__name__
+    else:
+        others = [key for key, value in weights.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+        if not others:
+            return weights
+        found = f"other entries, such as {others[0]!r}"
+    raise InputError(
+        f"{path}: expected weights by name, found {found}; use the file of an epoch or an average, such as "
+        "valid.loss.ave.pth"
+    )
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError, UserError
+from harmonifuse_espnet.common.remote_code import no_remote_code
 
 
 def load_pretrained(
@@ -91,14 +92,15 @@ def refuse_code(where: str, config: Any) -> None:
 
 @contextmanager
 def short_errors(option: str, model: str | None) -> Iterator[None]:
-    """Convert errors of Hugging Face's loaders to one-line errors with a remedy.
+    """Convert errors of Hugging Face's loaders to one-line errors with a remedy; refuse remote code.
 
     Raises:
         InputError: for an invalid configuration, or a model that needs code of its author.
         MissingFileError: for a model or a file of its folder that does not exist.
     """
     try:
-        yield
+        with no_remote_code():
+            yield
     except UserError:
         raise
     except (ValueError, StrictDataclassError) as error:

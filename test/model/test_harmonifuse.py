@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from tiny import LORA, VOCAB, batch, build_model, encode, row_of, save_encoder, save_llm, targets_of
 
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.model.ctc import CTCHead
 from harmonifuse_espnet.model.encoders.self_supervised import SelfSupervisedEncoder
 from harmonifuse_espnet.model.harmonifuse import HarmoniFuseModel
