@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -103,6 +104,11 @@ def short_errors(option: str, model: str | None) -> Iterator[None]:
             yield
     except UserError:
         raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{option}: the weights of {model} are a damaged pickle file or one with code of its author, which is not "
+            "run; use a model with .safetensors files"
+        ) from error
     except (ValueError, StrictDataclassError) as error:
         if "trust_remote_code" in str(error):
             raise InputError(
