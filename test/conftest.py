@@ -15,3 +15,11 @@ def data_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is no folder; set HARMONIFUSE_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def model_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of unpacked models, so that no test writes to the user's cache."""
+    folder = tmp_path_factory.getbasetemp() / "model_cache"
+    monkeypatch.setenv("HARMONIFUSE_CACHE", str(folder))
+    return folder

@@ -10,18 +10,29 @@ An experiment folder holds::
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.torch_files import read_torch_file
 
 RUN = "run.json"
+SCALAR = np.float64().__reduce__()[0]  # creates a NumPy number from its bytes
+REPORTED = (  # what ESPnet's statistics need: times and NumPy numbers, also those written by NumPy 1
+    datetime.timedelta,
+    SCALAR,
+    (SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+)
 Record = dict[str, Any]
 
 
@@ -144,11 +155,20 @@ class Experiment:
         return [one for one in map(Experiment, folders) if one.checkpoint.is_file()]
 
     def epochs(self) -> list[dict[str, dict[str, Any]]]:
-        """Return ESPnet's statistics of each epoch: ``time``, ``total_count`` and means for ``train`` and ``valid``."""
-        import torch
+        """Return ESPnet's statistics of each epoch: ``time``, ``total_count`` and means for ``train`` and ``valid``.
 
-        stats = torch.load(self.checkpoint, map_location="cpu", mmap=True, weights_only=False)["reporter"]["stats"]
-        return [stats[number] for number in sorted(stats)]
+        Raises:
+            InputError: if the checkpoint is damaged, has no statistics, or would run code when it is read.
+        """
+        content = read_torch_file(self.checkpoint, REPORTED, "run stage 6 (training) again")
+        try:
+            stats = content["reporter"]["stats"]
+            return [stats[number] for number in sorted(stats)]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.checkpoint}: no statistics of the epochs (reporter, stats), so this is no checkpoint of stage "
+                "6 (training); run stage 6 again"
+            ) from error
 
 
 def training_seconds(epochs: Sequence[Mapping[str, Mapping[str, Any]]]) -> float:

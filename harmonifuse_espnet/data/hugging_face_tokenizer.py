@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import AccessError, InputError
+from harmonifuse_espnet.common.remote_code import no_remote_code
 from harmonifuse_espnet.data.chat_template import read_chat_template
 
 HUGGING_FACE_FILE = "tokenizer_config.json"
@@ -23,20 +24,32 @@ class HuggingFaceTokenizer:
 
     Raises:
         AccessError: if the name or folder does not exist, or the Hub cannot be reached.
-        InputError: if the tokenizer has no eos token, or no chat template although ``chat_template`` is True.
+        InputError: if the tokenizer needs code of its author, has no eos token, or has no chat template although
+            ``chat_template`` is True.
     """
 
     def __init__(self, name: str | Path, chat_template: bool = False) -> None:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
         self.name = str(name)
         try:
-            self.inner = AutoTokenizer.from_pretrained(self.name)
-        except (OSError, ValueError) as error:
+            with no_remote_code():
+                self.inner = AutoTokenizer.from_pretrained(self.name, trust_remote_code=False)
+        except (OSError, ValueError, RecursionError) as error:
+            if "trust_remote_code" in str(error) or isinstance(error, RecursionError):  # tokenizer_class: AutoTokenizer
+                raise InputError(
+                    f"{name}: this tokenizer needs code of its author, which is not run; use a tokenizer whose class "
+                    "is part of Hugging Face transformers"
+                ) from error
             reason = str(error).strip().splitlines()[0]
             raise AccessError(
                 f"{name}: neither a folder with a tokenizer nor a name on the Hugging Face Hub ({reason})"
             ) from error
+        if not isinstance(self.inner, PreTrainedTokenizerBase):
+            raise InputError(
+                f"{name}: tokenizer_config.json names {type(self.inner).__name__} as tokenizer_class, which is no "
+                "tokenizer; correct it, or use another tokenizer"
+            )
         if self.inner.eos_token_id is None:
             raise InputError(f"{name}: the tokenizer has no eos token, which ends every target; set one in its folder")
         self.vocab_size = len(self.inner)

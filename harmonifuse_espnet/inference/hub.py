@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError
+from harmonifuse_espnet.inference.archive import unpack
+from harmonifuse_espnet.inference.config_paths import read_mapping
+from harmonifuse_espnet.inference.packed_model import read_packed_model
 
 TAGS = ("espnet", "audio", "speech-language-model", "automatic-speech-recognition")
 CARD = """
@@ -53,8 +55,7 @@ class ModelCard:
         results = path.read_text(encoding="utf-8").removeprefix("# RESULTS\n") if path.is_file() else ""
         if results:
             results = "## Results\n" + results.replace("\n##", "\n###")
-        meta = yaml.safe_load((folder / "meta.yaml").read_text(encoding="utf-8"))
-        config = yaml.safe_load((folder / meta["yaml_files"]["train_config"]).read_text(encoding="utf-8"))
+        config = read_mapping(read_packed_model(folder, repo).train_config)
         calls = "\n".join(f'print(model("speech.wav", task="{task}"))' for task in config["tasks"])
         body = CARD.format(repo=repo, calls=calls, results=results)
         return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n{body.rstrip()}\n"
@@ -64,7 +65,7 @@ class ModelCard:
 def repository_folder(packed: Path, repo: str, card: ModelCard) -> Iterator[Path]:
     """Unpack a model into a temporary folder and add its model card.
 
-    The paths in the config stay those of the archive; ``from_pretrained`` replaces them after the download.
+    The paths in the config stay those of the archive; ``from_pretrained`` replaces them when it reads the config.
 
     Raises:
         InputError: if ``repo`` is not ``user/name``, or ``packed`` is not a packed model.
@@ -107,10 +108,5 @@ def upload(folder: Path, repo: str, private: bool) -> str:
 def _unpack(packed: Path, folder: Path) -> None:
     if not packed.is_file():
         raise MissingFileError(f"{packed}: no such archive; stage 9 (pack) creates it")
-    try:
-        with zipfile.ZipFile(packed) as archive:
-            archive.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{packed}: {error}; run stage 9 (pack) again") from error
-    if not (folder / "meta.yaml").is_file():
-        raise InputError(f"{packed}: not a packed model, it has no meta.yaml; pack the model with stage 9")
+    unpack(packed, folder, "run stage 9 (pack) again")
+    read_packed_model(folder, str(packed))

@@ -1,8 +1,8 @@
 """Packed models: one archive in ESPnet's format with all files that a trained model needs.
 
-``espnet_model_zoo`` unpacks it and replaces the paths in the config by those of the unpacked files. ESPnet's own
-``pack`` is not used: it writes the current time into the archive, and does not list folders, so that the path of a
-tokenizer's folder would not be replaced.
+``packed_model.py`` and ``espnet_model_zoo`` read it. The weights are a ``.safetensors`` file, which cannot run code.
+ESPnet's own ``pack`` is not used: it writes the current time into the archive, and does not list folders, so that the
+path of a tokenizer's folder would not be replaced.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from platform import python_version
@@ -22,18 +23,27 @@ import yaml
 from harmonifuse_espnet import __version__
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import writing
+from harmonifuse_espnet.common.temporary import remove, remove_orphans, temporary_path
+from harmonifuse_espnet.inference.archive import unsafe_name
+from harmonifuse_espnet.inference.config_paths import Config, find_path, paths_in, read_train_config
+from harmonifuse_espnet.model.checkpoint import SAFETENSORS, load_weights, save_weights
 
-# Paths in the config, the stage that creates each, and whether it may be a name on the Hugging Face Hub instead.
-CONFIG_PATHS = (
-    (("tokenizer",), 4, True),
-    (("ctc_tokenizer",), 4, True),
-    (("feats_stats",), 5, False),
-    (("frontend_conf", "model"), 6, True),
-    (("decoder_conf", "model"), 6, True),
+# Options of training, which inference does not need, that can have absolute paths.
+TRAINING_PATHS = re.compile(
+    "output_dir|config|init_param|pretrain_path|deepspeed_config|(train|valid)_(data_path_and_name_and_type|shape_file)"
 )
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; a fixed time makes archives reproducible
 
-Contents = dict[str, "Path | bytes"]  # name in the archive -> file, folder or content
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose weights are written as a ``.safetensors`` file."""
+
+    path: Path
+
+
+Content = Path | bytes | Checkpoint
+Contents = dict[str, Content]  # name in the archive -> file, folder, content or checkpoint
 
 
 def collect_contents(train_config: Path, model_file: Path, readme: Path | None = None) -> Contents:
@@ -41,70 +51,83 @@ def collect_contents(train_config: Path, model_file: Path, readme: Path | None =
 
     Raises:
         MissingFileError: if a file is missing; the message names it and the stage that creates it.
-        InputError: if the config is not YAML, or an image of ``readme`` is outside the folder of ``readme``.
+        InputError: if the config is not YAML or would keep an absolute path, or an image of ``readme`` is outside the
+            folder of ``readme``.
     """
     for path, stage in ((train_config, 6), (model_file, 6), (readme, 8)):
         if path is not None and not path.is_file():
             raise MissingFileError(f"{path}: no such file; stage {stage} creates it")
-    try:
-        config = yaml.safe_load(train_config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{train_config}: not YAML: {error}") from error
+    config = read_train_config(train_config)
     folder = f"exp/{train_config.resolve().parent.name}"
-    names = {"train_config": f"{folder}/config.yaml", "model_file": f"{folder}/{model_file.name}"}
-    files = _replace_paths(config)
+    names = {
+        "train_config": f"{folder}/config.yaml",
+        "model_file": f"{folder}/{model_file.with_suffix(SAFETENSORS).name}",
+    }
+    files = _replace_paths(config, train_config)
+    config = {key: _without_absolute_paths(key, value, train_config) for key, value in config.items()}
     meta = _meta(names, config.get("format_version", 1))
     contents: Contents = {"meta.yaml": _to_yaml(meta), names["train_config"]: _to_yaml(config)}
-    return contents | {names["model_file"]: model_file} | files | (_readme_contents(readme) if readme else {})
+    contents |= {names["model_file"]: Checkpoint(model_file)} | files
+    return contents | (_readme_contents(readme) if readme else {})
 
 
-def write_archive(out: Path, contents: Mapping[str, Path | bytes]) -> None:
+def write_archive(out: Path, contents: Mapping[str, Content]) -> None:
     """Write a zip file atomically; the same contents give the same bytes.
 
     Raises:
-        InputError: if the name does not end in ``.zip``.
+        InputError: if the name does not end in ``.zip``, or a checkpoint cannot be read.
         AccessError: if it cannot be written.
     """
     if out.suffix != ".zip":
         raise InputError(f"{out}: the name of the archive must end in .zip")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    temporary, weights = temporary_path(out), temporary_path(out.with_name(f"{out.name}{SAFETENSORS}"))
     with writing(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_orphans(out)
+        remove_orphans(out.with_name(f"{out.name}{SAFETENSORS}"))
         try:
             with zipfile.ZipFile(temporary, "w") as archive:
                 for name, content in contents.items():
+                    if isinstance(content, Checkpoint):
+                        save_weights(weights, load_weights(content.path))
+                        content = weights
                     _add(archive, name, content)
             os.replace(temporary, out)
         finally:
-            temporary.unlink(missing_ok=True)
+            remove(temporary)
+            remove(weights)
 
 
-def _replace_paths(config: dict[str, Any]) -> Contents:
+def _replace_paths(config: Config, train_config: Path) -> Contents:
     """Replace the paths in ``config`` by names in the archive; return name -> file or folder."""
     contents: Contents = {}
-    for keys, stage, may_be_on_hub in CONFIG_PATHS:
-        *parents, last = keys
-        owner = config
-        for key in parents:
-            owner = owner.get(key) or {}
-        value = owner.get(last)
-        if value is None:
-            continue
-        path = Path(value)
-        if path.exists():
-            name = f"data/{'.'.join(keys)}"
-            owner[last] = name if path.is_dir() else f"{name}/{path.name}"
-            contents[owner[last]] = path
-        elif not may_be_on_hub or not _may_be_hub_name(value):
-            raise MissingFileError(
-                f"{path}: no such file or folder, which is {'.'.join(keys)} in the config; stage {stage} creates it"
-            )
+    for field, owner, value in paths_in(config, train_config):
+        path = find_path(config, train_config, field, value)
+        if path is not None:
+            name = f"data/{field.name}"
+            owner[field.keys[-1]] = name if path.is_dir() else f"{name}/{path.name}"
+            contents[owner[field.keys[-1]]] = path
     return contents
 
 
-def _may_be_hub_name(value: str) -> bool:
-    path = Path(value)
-    return not path.is_absolute() and not value.startswith(".") and path.suffix != ".model" and len(path.parts) <= 2
+def _without_absolute_paths(key: str, value: Any, train_config: Path) -> Any:
+    """Return an option's value without absolute paths: in the options of training, they become file names.
+
+    Raises:
+        InputError: if another option has an absolute path.
+    """
+    if isinstance(value, dict) and key != "tasks":  # a prompt may begin with a slash
+        return {inner: _without_absolute_paths(f"{key}.{inner}", one, train_config) for inner, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_absolute_paths(key, one, train_config) for one in value]
+    if not isinstance(value, str) or not PurePosixPath(value).is_absolute():
+        return value
+    if TRAINING_PATHS.fullmatch(key):
+        path = Path(value)
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
+    raise InputError(
+        f"{train_config}: {key} is the absolute path {value}, but a packed model has relative paths only; remove it"
+    )
 
 
 def _readme_contents(readme: Path) -> Contents:
@@ -114,7 +137,7 @@ def _readme_contents(readme: Path) -> Contents:
     missing = [link for link in links if not (readme.parent / link).is_file()]
     if missing:
         raise MissingFileError(f"{readme}: the image {missing[0]} does not exist; stage 8 creates it")
-    outside = [link for link in links if PurePosixPath(link).is_absolute() or ".." in PurePosixPath(link).parts]
+    outside = [link for link in links if unsafe_name(link)]
     if outside:
         raise InputError(f"{readme}: the image {outside[0]} is outside the folder of this file; move it there")
     return {"RESULTS.md": text.encode()} | {link: readme.parent / link for link in links}
@@ -137,10 +160,12 @@ def _to_yaml(content: Mapping[str, Any]) -> bytes:
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: Path | bytes) -> None:
+    """Add one entry; hidden files in a folder, such as temporary files of killed calls, are left out."""
     if isinstance(content, Path) and content.is_dir():
         archive.writestr(_member(f"{name}/", 0o40755), b"")
         for path in sorted(content.iterdir()):
-            _add(archive, f"{name}/{path.name}", path)
+            if not path.name.startswith("."):
+                _add(archive, f"{name}/{path.name}", path)
     elif isinstance(content, Path):
         member = _member(name, 0o100644)
         member.file_size = content.stat().st_size

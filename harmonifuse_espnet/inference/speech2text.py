@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, as_float, check_finite, read_audio, resample
 from harmonifuse_espnet.data.batch import SpeechBatch, collate
 from harmonifuse_espnet.data.preprocessor import HarmoniFusePreprocessor
 from harmonifuse_espnet.data.tasks import SpeechTask, build_tasks
 from harmonifuse_espnet.data.tokenizer import encode_exactly
 from harmonifuse_espnet.inference.generation import label_log_probs
+from harmonifuse_espnet.inference.loading import load_config, load_model
+from harmonifuse_espnet.inference.packed_model import find_packed_model
 from harmonifuse_espnet.inference.text_search import SearchOptions, TextSearch
 from harmonifuse_espnet.model.ctc import CTCHead
 from harmonifuse_espnet.model.harmonifuse import EncoderOutput
@@ -62,15 +64,16 @@ class Speech2Text:
     """A trained model that predicts the transcript or the label of an utterance.
 
     Args:
-        train_config: ``config.yaml`` of the experiment.
+        train_config: ``config.yaml`` of the experiment, or its content. Relative paths in the file are searched for in
+            the working directory, then in the recipe's folder.
         model_file: Checkpoint of the experiment.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         search: Attributes of :class:`harmonifuse_espnet.inference.text_search.SearchOptions`.
 
     Raises:
         MissingFileError: if a file is missing.
-        InputError: if an option of the search is out of its range, or ``ctc_weight`` is above 0 and the model cannot
-            compute CTC prefix scores.
+        InputError: if a file is damaged, would run code of its author, or does not fit the others, an option of the
+            search is out of its range, or ``ctc_weight`` is above 0 and the model cannot compute CTC prefix scores.
 
     Example::
 
@@ -78,39 +81,47 @@ class Speech2Text:
         model("a.wav", task="ser").label_probs  # {'ang': 0.91, 'hap': 0.05, 'neu': 0.03, 'sad': 0.01}
     """
 
-    def __init__(self, train_config: str | Path, model_file: str | Path, device: str = "cpu", **search: Any) -> None:
+    def __init__(
+        self,
+        train_config: str | Path | Mapping[str, Any],
+        model_file: str | Path,
+        device: str = "cpu",
+        **search: Any,
+    ) -> None:
         from harmonifuse_espnet.train.build import build_ctc_tokenizer, build_tokenizer
-        from harmonifuse_espnet.train.task import HarmoniFuseTask
 
         options = SearchOptions(**search)
-        for path in (train_config, model_file):
-            if not Path(path).is_file():
-                raise MissingFileError(f"{path}: no such file; stage 6 (training) creates it")
-        model, args = HarmoniFuseTask.build_model_from_file(train_config, model_file, device)
-        self.model, self.device = model.eval(), device
+        self.model, args = load_model(load_config(train_config), Path(model_file), device)
+        self.device = device
         self.tasks = build_tasks(args.tasks)
         self.tokenizer = build_tokenizer(args)
         self.ctc_tokenizer = build_ctc_tokenizer(args) or self.tokenizer
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
         if options.ctc_weight > 0 and self.model.ctc is None:
+            where = "the config" if isinstance(train_config, Mapping) else train_config
             raise InputError(
-                f"ctc_weight is {options.ctc_weight}, but {train_config} has no CTC head (ctc: false, or no text "
-                "task); decode with ctc_weight 0"
+                f"ctc_weight is {options.ctc_weight}, but {where} has no CTC head (ctc: false, or no text task); "
+                "decode with ctc_weight 0"
             )
         self.search = TextSearch(self.model, self.tokenizer, self.ctc_tokenizer, options)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, **options: Any) -> Speech2Text:
-        """Load a packed model: a zip that stage 9 wrote, or a name on the Hugging Face Hub.
+        """Load a packed model, which may be a stranger's: no code of it is run, nothing is written outside the cache.
 
         Args:
-            name: Path of the archive, or what ``espnet_model_zoo`` takes (a Hub repository, a URL).
+            name: An archive that stage 9 wrote, or a folder with its files; ``user/name`` on the Hugging Face Hub; or
+                the URL of an archive. See :func:`harmonifuse_espnet.inference.packed_model.find_packed_model`.
             options: Arguments of :class:`Speech2Text`.
-        """
-        from espnet_model_zoo.downloader import ModelDownloader
 
-        files = ModelDownloader().download_and_unpack(str(name))
-        return cls(files["train_config"], files["model_file"], **options)
+        Raises:
+            MissingFileError: if there is no such model.
+            InputError: if it is no packed model, is damaged, or cannot be loaded without running its code.
+            AccessError: if it cannot be downloaded, or the cache cannot be written.
+        """
+        packed = find_packed_model(name)
+        with packed.named_errors():
+            return cls(packed.read_config(), packed.model_file, **options)
 
     def __call__(
         self, speech: str | Path | np.ndarray | Tensor, task: str, prompt: str | None = None

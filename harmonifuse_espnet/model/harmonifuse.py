@@ -16,6 +16,7 @@ from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.masks import length_mask
 from harmonifuse_espnet.data.batch import SpeechBatch, Targets
 from harmonifuse_espnet.data.tasks import SpeechTask
+from harmonifuse_espnet.model.checkpoint import describe_mismatch
 from harmonifuse_espnet.model.connector import StackingConnector
 from harmonifuse_espnet.model.ctc import CTCHead
 from harmonifuse_espnet.model.encoders.base import SpeechEncoder
@@ -224,17 +225,11 @@ class HarmoniFuseModel(AbsESPnetModel):
         Raises:
             InputError: if a trained parameter is missing, unknown or of another shape.
         """
-        own, state_dict = self.state_dict(), upgrade_state_dict(state_dict)
-        missing, unknown = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
-        shapes = [
-            f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & state_dict.keys())
-            if own[name].shape != state_dict[name].shape
-        ]
-        if missing or unknown or shapes:
+        state_dict = upgrade_state_dict(state_dict)
+        mismatch = describe_mismatch(self.state_dict(), state_dict)
+        if mismatch:
             raise InputError(
-                "the checkpoint does not fit the config; use the config.yaml of the same experiment. "
-                f"Missing: {missing or 'none'}; unknown: {unknown or 'none'}; other shapes: {shapes or 'none'}"
+                f"the checkpoint does not fit the config: {mismatch}; use the config.yaml of the same experiment"
             )
         return super().load_state_dict(state_dict, strict=False, assign=assign)
 

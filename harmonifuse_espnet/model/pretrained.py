@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError, UserError
+from harmonifuse_espnet.common.remote_code import no_remote_code
 
 
 def load_pretrained(
@@ -32,7 +34,8 @@ def load_pretrained(
         overrides: Fields of the configuration to change.
 
     Raises:
-        InputError: if not exactly one of ``model`` and ``config`` is given, or the configuration is invalid.
+        InputError: if not exactly one of ``model`` and ``config`` is given, the configuration is invalid, or the model
+            needs code of its author.
         MissingFileError: if the model does not exist, or its folder is incomplete.
     """
     if (model is None) == (config is None):
@@ -40,10 +43,13 @@ def load_pretrained(
     with short_errors(option, model):
         if config is not None:
             _check_model_type(option, config.get("model_type"))
-            return auto.from_config(AutoConfig.for_model(**{**config, **overrides}))
+            refuse_code(f"{option}: config", config)
+            return auto.from_config(AutoConfig.for_model(**{**config, **overrides}), trust_remote_code=False)
+        loaded = AutoConfig.from_pretrained(model, trust_remote_code=False, **overrides)
+        refuse_code(f"{option}: the config.json of {model}", loaded)
         if torch.get_default_device().type == "meta":
-            return auto.from_config(AutoConfig.from_pretrained(model, **overrides))
-        return auto.from_pretrained(model, dtype=torch.float32, **overrides)
+            return auto.from_config(loaded, trust_remote_code=False)
+        return auto.from_pretrained(model, config=loaded, dtype=torch.float32, trust_remote_code=False)
 
 
 def load_feature_extractor(option: str, auto: Any, model: str) -> Any:
@@ -53,22 +59,62 @@ def load_feature_extractor(option: str, auto: Any, model: str) -> Any:
         MissingFileError: if the model does not exist, or has no ``preprocessor_config.json``.
     """
     with short_errors(option, model):
-        return auto.from_pretrained(model)
+        return auto.from_pretrained(model, trust_remote_code=False)
+
+
+def refuse_code(where: str, config: Any) -> None:
+    """Refuse fields of a Hugging Face configuration that make ``transformers`` run code of the model's author.
+
+    Args:
+        where: What has the configuration, for the error message.
+        config: A configuration of Hugging Face, or the mapping of its fields.
+
+    Raises:
+        InputError: for ``trust_remote_code``, and an ``attn_implementation`` that is a repository of kernels.
+
+    Example:
+        >>> refuse_code("decoder_conf: config", {"model_type": "qwen2", "attn_implementation": "sdpa"})
+    """
+    fields = vars(config) if isinstance(config, PreTrainedConfig) else config
+    if isinstance(fields, (list, tuple)):
+        fields = dict(enumerate(fields))
+    for key, value in fields.items() if isinstance(fields, Mapping) else ():
+        name = str(key).removesuffix("_internal").removeprefix("_")
+        if name == "trust_remote_code" and value not in (None, False):
+            raise InputError(f"{where} has {name}: {value}, but code of a model's author is not run; remove it")
+        implementations = [value, *value.values()] if isinstance(value, Mapping) else [value]
+        repositories = [one for one in implementations if isinstance(one, str) and "/" in one]
+        if name.endswith("_implementation") and repositories:
+            raise InputError(
+                f"{where} has {name}: {repositories[0]}, a repository with code, which is not run; use eager or sdpa"
+            )
+        refuse_code(where, value)
 
 
 @contextmanager
 def short_errors(option: str, model: str | None) -> Iterator[None]:
-    """Convert errors of Hugging Face's loaders to one-line errors with a remedy.
+    """Convert errors of Hugging Face's loaders to one-line errors with a remedy; refuse remote code.
 
     Raises:
-        InputError: for an invalid configuration.
+        InputError: for an invalid configuration, or a model that needs code of its author.
         MissingFileError: for a model or a file of its folder that does not exist.
     """
     try:
-        yield
+        with no_remote_code():
+            yield
     except UserError:
         raise
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{option}: the weights of {model} are a damaged pickle file or one with code of its author, which is not "
+            "run; use a model with .safetensors files"
+        ) from error
     except (ValueError, StrictDataclassError) as error:
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"{option}: the model {model} needs code of its author, which is not run; use a model whose class is "
+                "part of Hugging Face transformers"
+            ) from error
         if model is None:
             raise InputError(f"{option}: config is invalid: {_brief(error)}; correct it") from error
         raise InputError(f"{option}: the config.json of {model} is invalid: {_brief(error)}; correct it") from error

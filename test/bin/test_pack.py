@@ -6,10 +6,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from harmonifuse_espnet import __version__
 from harmonifuse_espnet.bin.pack import main
+from harmonifuse_espnet.model.checkpoint import load_weights
+
+WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3), "head.bias": torch.ones(2)}
 
 
 @pytest.fixture
@@ -17,7 +21,6 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write the folder of a trained recipe: sentencepiece model, tokenizer folder, statistics, images."""
     folder = tmp_path / "recipe"
     files = {
-        "exp/slm/valid.loss.ave.pth": "weights",
         "data/token_list/unigram_100/bpe.model": "pieces",
         "data/llm/tokenizer.json": "{}",
         "data/llm/sub/merges.txt": "a b",
@@ -28,6 +31,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
+    (folder / "exp/slm").mkdir(parents=True)
+    torch.save(WEIGHTS, folder / "exp/slm/valid.loss.ave.pth")
     write_config(folder, {})
     monkeypatch.chdir(folder)
     return folder
@@ -62,7 +67,7 @@ def pack(*options: str) -> Path:
 def check_unpacked(names: dict[str, str], folder: Path) -> None:
     """Check the unpacked files, and that the paths in the config are in ``folder``."""
     config = yaml.safe_load(Path(names["train_config"]).read_text())
-    assert Path(names["model_file"]).read_text() == "weights"
+    assert torch.equal(load_weights(names["model_file"])["head.weight"], WEIGHTS["head.weight"])
     for key in ("tokenizer", "ctc_tokenizer", "feats_stats"):
         assert folder in Path(config[key]).resolve().parents, key
     assert Path(config["tokenizer"]).read_text() == "pieces"
@@ -122,7 +127,7 @@ def test_espnet_s_unpack_returns_the_config_and_the_checkpoint(recipe: Path, tmp
     names = unpack(pack(), folder)
     assert names == {
         "train_config": str(folder / "exp/slm/config.yaml"),
-        "model_file": str(folder / "exp/slm/valid.loss.ave.pth"),
+        "model_file": str(folder / "exp/slm/valid.loss.ave.safetensors"),
     }
     check_unpacked(names, folder)
 
@@ -154,11 +159,13 @@ def test_pretrained_models_are_packed_if_they_are_folders_and_kept_as_hub_names(
         ("exp/slm/config.yaml", "exp/slm/config.yaml: no such file; stage 6 creates it"),
         (
             "data/token_list/unigram_100/bpe.model",
-            "bpe.model: no such file or folder, which is tokenizer in the config; stage 4",
+            "exp/slm/config.yaml: tokenizer is data/token_list/unigram_100/bpe.model, which does not exist; stage "
+            "4 creates it",
         ),
         (
             "exp/stats/train/feats_stats.npz",
-            "feats_stats.npz: no such file or folder, which is feats_stats in the config; stage 5",
+            "exp/slm/config.yaml: feats_stats is {0}/exp/stats/train/feats_stats.npz, which does not exist; stage 5 "
+            "creates it",
         ),
         ("images/slm_curves.png", "RESULTS.md: the image images/slm_curves.png does not exist; stage 8 creates it"),
     ],
@@ -169,7 +176,7 @@ def test_a_missing_file_is_named_with_its_stage(
     (recipe / missing).unlink()
     with pytest.raises(SystemExit, match="1"):
         pack("--readme", "RESULTS.md")
-    assert message in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(f"{message.format(recipe)}\n")
     assert list(recipe.glob("*.zip")) == []
 
 

@@ -99,7 +99,7 @@ def test_without_a_login_the_message_explains_how_to_log_in(
     ("content", "repo", "message"),
     [
         (None, "me/slm", "no such archive; stage 9 (pack) creates it"),
-        (b"no zip", "me/slm", "File is not a zip file; run stage 9 (pack) again"),
+        (b"no zip", "me/slm", "m.zip: neither a zip nor a tar archive; run stage 9 (pack) again"),
         (b"PK\x05\x06" + bytes(18), "me/slm", "not a packed model, it has no meta.yaml"),
         (b"", "slm", "--repo must be user/name, got 'slm'"),
     ],

@@ -66,7 +66,9 @@ def test_a_state_dict_of_format_1_loads_to_the_same_outputs(kind: type[PromptGat
 def test_parameters_missing_from_a_state_dict_of_format_1_are_named() -> None:
     old = format_1(build_model().state_dict())
     del old["gate.gate_query.weight"]
-    with pytest.raises(ValueError, match=r"Missing: \['gate.gate_prompt.weight'\]; unknown: none"):
+    with pytest.raises(
+        ValueError, match=r"config: missing weights: 1 \(the first: gate.gate_prompt.weight \(24, 32\)\); use"
+    ):
         build_model().load_state_dict(old)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import DecodeDir, Experiment, read_run, update_run
 
 
@@ -90,3 +96,58 @@ def test_pretraining_is_each_experiment_in_init_param_that_exists(tmp_path: Path
     starts = [f"{encoder.dir}/valid.acc.ave.pth:{part}:{part}" for part in ("frontend", "ctc")]
     Experiment(tmp_path).config.write_text(json.dumps({"init_param": [*starts, "elsewhere/model.pth"]}))
     assert Experiment(tmp_path).pretraining() == [encoder]
+
+
+def epoch(loss: float) -> dict[str, Any]:
+    """Return ESPnet's statistics of one epoch: Python's and NumPy's numbers, and a time."""
+    train = {"loss": loss, "grad_norm": np.float64(1.5), "time": datetime.timedelta(seconds=90), "total_count": 6}
+    return {"train": train, "valid": {"loss": np.float32(2.0), "count": np.int64(3)}}
+
+
+def test_the_statistics_of_the_epochs_are_read_in_order(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    torch.save(
+        {"model": {"a": torch.zeros(3)}, "reporter": {"stats": {2: epoch(0.5), 1: epoch(0.9)}, "epoch": 2}},
+        experiment.checkpoint,
+    )
+    assert experiment.epochs() == [epoch(0.9), epoch(0.5)]
+
+
+def test_a_checkpoint_is_read_without_running_its_code(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path}/RAN",)
+
+    experiment = Experiment(tmp_path)
+    torch.save({"reporter": {"stats": {1: epoch(0.9)}}, "zz": Payload()}, experiment.checkpoint)
+    with pytest.raises(InputError) as error:
+        experiment.epochs()
+    assert not (tmp_path / "RAN").exists()
+    assert str(error.value) == (
+        f"{tmp_path}/checkpoint.pth: this pickle file needs {os.name}.system, which would run code of the file's "
+        "author; ask for a model whose weights are a .safetensors file"
+    )
+
+
+def test_a_damaged_checkpoint_is_named_with_its_size(tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    torch.save({"reporter": {"stats": {1: epoch(0.9)}}}, experiment.checkpoint)
+    experiment.checkpoint.write_bytes(experiment.checkpoint.read_bytes()[:700])
+    with pytest.raises(InputError) as error:
+        experiment.epochs()
+    assert str(error.value) == (
+        f"{tmp_path}/checkpoint.pth: damaged or incomplete, 700 bytes (PytorchStreamReader failed reading zip archive: "
+        "failed finding central directory); run stage 6 (training) again"
+    )
+
+
+@pytest.mark.parametrize("content", [{"a": torch.zeros(2)}, {"reporter": None}, [1]])
+def test_a_checkpoint_without_statistics_is_named(content: Any, tmp_path: Path) -> None:
+    experiment = Experiment(tmp_path)
+    torch.save(content, experiment.checkpoint)
+    with pytest.raises(InputError) as error:
+        experiment.epochs()
+    assert str(error.value) == (
+        f"{tmp_path}/checkpoint.pth: no statistics of the epochs (reporter, stats), so this is no checkpoint of stage "
+        "6 (training); run stage 6 again"
+    )

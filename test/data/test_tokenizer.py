@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import save_llm
 
+from harmonifuse_espnet.common.errors import UserError
 from harmonifuse_espnet.data.tasks import build_tasks
 from harmonifuse_espnet.data.tokenizer import HuggingFaceTokenizer, SentencePieceTokenizer, load_tokenizer
 from harmonifuse_espnet.data.tokenizer_training import check_labels, check_round_trip, train_sentencepiece
@@ -164,7 +167,7 @@ def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
 def test_the_error_for_a_name_that_is_not_on_the_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
-    def refuse(name: str) -> None:
+    def refuse(name: str, trust_remote_code: bool) -> None:
         raise OSError(f"{name} is not a local folder\nand more\nlines")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
@@ -173,3 +176,47 @@ def test_the_error_for_a_name_that_is_not_on_the_hub_is_one_line(monkeypatch: py
     ) as e:
         load_tokenizer("nobody/nothing")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("tokenizer_class", [None, "AutoModel", "AutoTokenizer", "AutoProcessor", "Qwen2Config"])
+def test_remote_code_of_a_tokenizer_is_not_run_and_not_asked_about(
+    tokenizer_class: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a ``tokenizer_class`` of another kind, ``transformers`` forgets ``trust_remote_code=False``."""
+
+    def answer(question: str = "") -> str:
+        (tmp_path / "ASKED").touch()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    folder = Path(save_llm(tmp_path / "llm"))
+    (folder / "evil.py").write_text(
+        f"open({str(tmp_path / 'RAN')!r}, 'w').close()\n"
+        "from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model\n"
+        "class Config(Qwen2Config): model_type = 'evil'\n"
+        "class Model(Qwen2Model): config_class = Config\n"
+        "class Tokenizer(PreTrainedTokenizerFast): pass\n"
+    )
+    classes = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    changes = {"config.json": {"model_type": "evil", "auto_map": classes}, "tokenizer_config.json": {}}
+    if tokenizer_class is None:
+        mapping = {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}
+        changes["tokenizer_config.json"] = {"tokenizer_class": "Evil", "auto_map": mapping}
+    else:
+        changes["tokenizer_config.json"] = {"tokenizer_class": tokenizer_class}
+    for name, fields in changes.items():
+        (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **fields}))
+    needs_code = (
+        f"{folder}: this tokenizer needs code of its author, which is not run; use a tokenizer whose class is part of "
+        "Hugging Face transformers"
+    )
+    messages = {
+        "AutoProcessor": f"{folder}: neither a folder with a tokenizer nor a name on the Hugging Face Hub (",
+        "Qwen2Config": f"{folder}: tokenizer_config.json names Qwen2Config as tokenizer_class, which is no tokenizer; "
+        "correct it, or use another tokenizer",
+    }
+    with pytest.raises(UserError) as error:
+        load_tokenizer(folder)
+    assert str(error.value).startswith(messages.get(tokenizer_class or "", needs_code))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "RAN").exists() and not (tmp_path / "ASKED").exists()

@@ -230,5 +230,8 @@ def test_missing_files_are_named_with_the_stage_that_creates_them(experiment: Pa
 def test_a_checkpoint_of_another_config_is_refused(experiment: Path, tmp_path: Path) -> None:
     config = (experiment / "config.yaml").read_text().replace("gate_size: 24", "gate_size: 20")
     (tmp_path / "config.yaml").write_text(config)
-    with pytest.raises(ValueError, match=r"other shapes: \['connector.project.0.bias \(48,\) for \(40,\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"other shapes: \d+ \(the first: connector.project.0.bias, \(48,\) in the checkpoint, \(40,\) in the c",
+    ):
         Speech2Text(tmp_path / "config.yaml", experiment / "valid.loss.ave.pth")

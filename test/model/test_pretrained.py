@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,127 @@ def test_all_parameters_of_a_model_that_is_not_frozen_are_converted() -> None:
 def test_frozen_parameters_are_bfloat16_on_a_gpu() -> None:
     module = Half().to(device="cuda", dtype=torch.float32)
     assert (module.base.weight.dtype, module.trained.weight.dtype) == (torch.bfloat16, torch.float32)
+
+
+def write_remote_code(folder: Path, traces: Path) -> None:
+    """Make the model's folder ask for Python files of its own, which leave ``traces``."""
+    (folder / "evil.py").write_text(
+        f"open({str(traces)!r}, 'w').close()\n"
+        "from transformers import Qwen2Config, Qwen2ForCausalLM, Wav2Vec2FeatureExtractor\n"
+        "class Config(Qwen2Config): model_type = 'evil'\n"
+        "class Model(Qwen2ForCausalLM): config_class = Config\n"
+        "class Extractor(Wav2Vec2FeatureExtractor): pass\n"
+    )
+    fields = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model", "AutoModel": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps({**fields, "model_type": "evil", "auto_map": classes}))
+    extractor = {"feature_extractor_type": "Extractor", "auto_map": {"AutoFeatureExtractor": "evil.Extractor"}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(extractor))
+
+
+@pytest.fixture
+def remote_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A model with remote code and the file that the code would write; the user would answer "y" if asked."""
+
+    def answer(question: str = "") -> str:
+        (tmp_path / "ASKED").touch()
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    folder = Path(save_llm(tmp_path / "llm"))
+    write_remote_code(folder, tmp_path / "RAN")
+    return folder, tmp_path / "RAN"
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_remote_code_of_a_model_is_not_run_and_not_asked_about(remote_code: tuple[Path, Path], device: str) -> None:
+    folder, traces = remote_code
+    with torch.device(device), pytest.raises(InputError) as error:
+        load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
+    assert not traces.exists() and not traces.with_name("ASKED").exists()
+    assert str(error.value) == (
+        f"decoder_conf: the model {folder} needs code of its author, which is not run; use a model whose class is part "
+        "of Hugging Face transformers"
+    )
+
+
+def test_remote_code_of_a_feature_extractor_is_not_run_and_not_asked_about(remote_code: tuple[Path, Path]) -> None:
+    folder, traces = remote_code
+    with pytest.raises(InputError) as error:
+        load_feature_extractor("frontend_conf", AutoFeatureExtractor, str(folder))
+    assert not traces.exists() and not traces.with_name("ASKED").exists()
+    assert str(error.value) == (
+        f"frontend_conf: the model {folder} needs code of its author, which is not run; use a model whose class is "
+        "part of Hugging Face transformers"
+    )
+
+
+def test_a_model_with_remote_code_that_transformers_has_is_loaded_without_it(remote_code: tuple[Path, Path]) -> None:
+    folder, traces = remote_code
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**fields, "model_type": "qwen2"}))
+    llm = load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
+    assert type(llm).__module__.startswith("transformers.models.qwen2.") and not traces.exists()
+
+
+KERNEL = "a repository with code, which is not run; use eager or sdpa"
+REMOTE_FIELDS = [
+    ({"trust_remote_code": True}, "trust_remote_code: True, but code of a model's author is not run; remove it"),
+    ({"attn_implementation": "evil/kernel"}, f"attn_implementation: evil/kernel, {KERNEL}"),
+    (
+        {"attn_implementation": "paged|evil/kernel@main:run"},
+        f"attn_implementation: paged|evil/kernel@main:run, {KERNEL}",
+    ),
+    ({"experts_implementation": "evil/experts"}, f"experts_implementation: evil/experts, {KERNEL}"),
+]
+
+
+@pytest.mark.parametrize(("fields", "problem"), REMOTE_FIELDS)
+def test_fields_that_run_code_are_refused_in_a_config_and_in_a_folder(
+    fields: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as error:
+        load_pretrained("decoder_conf", AutoModelForCausalLM, None, {**QWEN2, **fields})
+    assert str(error.value) == f"decoder_conf: config has {problem}"
+    folder = Path(save_llm(tmp_path))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    for device in ("cpu", "meta"):
+        with torch.device(device), pytest.raises(InputError) as error:
+            load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
+        assert str(error.value) == f"decoder_conf: the config.json of {folder} has {problem}"
+
+
+def test_fields_that_run_code_are_refused_in_parts_of_a_composite_model() -> None:
+    config = {"model_type": "llava", "text_config": {"model_type": "llama", "attn_implementation": "evil/kernel"}}
+    with pytest.raises(InputError) as error:
+        load_pretrained("decoder_conf", AutoModelForCausalLM, None, config)
+    assert str(error.value) == f"decoder_conf: config has attn_implementation: evil/kernel, {KERNEL}"
+    by_part = {**QWEN2, "attn_implementation": {"": "sdpa", "text_config": "evil/kernel"}}
+    with pytest.raises(InputError, match="decoder_conf: config has attn_implementation: evil/kernel, a repository"):
+        load_pretrained("decoder_conf", AutoModelForCausalLM, None, by_part)
+
+
+def test_attention_implementations_of_transformers_are_accepted(tmp_path: Path) -> None:
+    config = {**QWEN2, "vocab_size": 30, "attn_implementation": "eager"}
+    llm = load_pretrained("decoder_conf", AutoModelForCausalLM, None, config)
+    assert llm.config._attn_implementation == "eager"
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    """transformers itself reads ``pytorch_model.bin`` with its restricted unpickler."""
+
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {tmp_path}/RAN",)
+
+    folder = Path(save_llm(tmp_path / "llm"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"zz": Payload()}, folder / "pytorch_model.bin")
+    with pytest.raises(InputError) as error:
+        load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
+    assert str(error.value) == (
+        f"decoder_conf: the weights of {folder} are a damaged pickle file or one with code of its author, which is not "
+        "run; use a model with .safetensors files"
+    )
+    assert not (tmp_path / "RAN").exists()
