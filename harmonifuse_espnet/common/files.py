@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -94,7 +95,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder, once for each folder and process.
+    """Remove the temporary files and folders that killed processes left in a folder, once per folder and process.
 
     Files of living processes are kept, and those of other machines for a week.
     """
@@ -106,8 +107,15 @@ def remove_orphans(folder: Path) -> None:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
             if match and _is_orphan(match["host"], int(match["pid"]), Path(entry)):
-                with suppress(FileNotFoundError):
-                    os.unlink(entry)
+                remove(Path(entry))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with its content, if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonifuse_espnet.common.errors import AccessError
-from harmonifuse_espnet.common.files import write_files, writing
-from harmonifuse_espnet.common.temporary import remove, remove_orphans, temporary_path
+from harmonifuse_espnet.common.files import remove, remove_orphans, temporary_path, write_files, writing
 from harmonifuse_espnet.inference.archive import BLOCK, unpack, write_blocks
 
 MODEL, MANIFEST = "model", "manifest.json"
@@ -56,7 +55,7 @@ def unpack_once(archive: Path, check: Callable[[Path], object]) -> Path:
         return entry / MODEL
     with writing(entry.parent):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        remove_orphans(entry.with_name("*"))
+        remove_orphans(entry.parent)
     temporary = temporary_path(entry)
     try:
         remove(temporary)
@@ -95,7 +94,7 @@ def download_once(url: str, check: Callable[[Path], object]) -> Path:
     cached = is_intact(entry)
     with writing(record.parent):
         record.parent.mkdir(parents=True, exist_ok=True)
-        remove_orphans(record)
+        remove_orphans(record.parent)
     archive = temporary_path(record)
     try:
         etag = _fetch(url, archive, known.get("etag") if cached else None)

@@ -7,7 +7,6 @@ path of a tokenizer's folder would not be replaced.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import zipfile
@@ -22,8 +21,7 @@ import yaml
 
 from harmonifuse_espnet import __version__
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.files import writing
-from harmonifuse_espnet.common.temporary import remove, remove_orphans, temporary_path
+from harmonifuse_espnet.common.files import atomic_path, temporary_path
 from harmonifuse_espnet.inference.archive import unsafe_name
 from harmonifuse_espnet.inference.config_paths import Config, find_path, paths_in, read_train_config
 from harmonifuse_espnet.model.checkpoint import SAFETENSORS, load_weights, save_weights
@@ -80,22 +78,17 @@ def write_archive(out: Path, contents: Mapping[str, Content]) -> None:
     """
     if out.suffix != ".zip":
         raise InputError(f"{out}: the name of the archive must end in .zip")
-    temporary, weights = temporary_path(out), temporary_path(out.with_name(f"{out.name}{SAFETENSORS}"))
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        remove_orphans(out)
-        remove_orphans(out.with_name(f"{out.name}{SAFETENSORS}"))
-        try:
-            with zipfile.ZipFile(temporary, "w") as archive:
-                for name, content in contents.items():
-                    if isinstance(content, Checkpoint):
-                        save_weights(weights, load_weights(content.path))
-                        content = weights
-                    _add(archive, name, content)
-            os.replace(temporary, out)
-        finally:
-            remove(temporary)
-            remove(weights)
+    weights = temporary_path(out.with_name(f"{out.name}{SAFETENSORS}"))
+    with atomic_path(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in contents.items():
+            if isinstance(content, Checkpoint):
+                try:
+                    save_weights(weights, load_weights(content.path))
+                    _add(archive, name, weights)
+                finally:
+                    weights.unlink(missing_ok=True)
+            else:
+                _add(archive, name, content)
 
 
 def _replace_paths(config: Config, train_config: Path) -> Contents:

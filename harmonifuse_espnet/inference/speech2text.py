@@ -89,6 +89,7 @@ class Speech2Text:
         **search: Any,
     ) -> None:
         from harmonifuse_espnet.train.build import build_ctc_tokenizer, build_tokenizer
+        from harmonifuse_espnet.train.identity import check_tokenizer
 
         options = SearchOptions(**search)
         self.model, args = load_model(load_config(train_config), Path(model_file), device)
@@ -96,6 +97,10 @@ class Speech2Text:
         self.tasks = build_tasks(args.tasks)
         self.tokenizer = build_tokenizer(args)
         self.ctc_tokenizer = build_ctc_tokenizer(args) or self.tokenizer
+        recorded = getattr(args, "made_from", {})
+        check_tokenizer(self.tokenizer, recorded, "tokenizer", model_file)
+        if args.ctc_tokenizer:
+            check_tokenizer(self.ctc_tokenizer, recorded, "ctc_tokenizer", model_file)
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
         if options.ctc_weight > 0 and self.model.ctc is None:
             where = "the config" if isinstance(train_config, Mapping) else train_config

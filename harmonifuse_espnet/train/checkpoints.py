@@ -36,8 +36,8 @@ def check_checkpoints(folder: Path) -> None:
         start = f" from the weights of epoch {complete[-1]}: --init_param {epochs[complete[-1]]}" if complete else ""
         raise InputError(
             f"{checkpoint}: truncated or not a checkpoint ({checkpoint.stat().st_size:,} bytes), so training cannot be "
-            "resumed; restore it from a backup, or train again: with --fresh true, or in another folder (in run.sh: --tag)"
-            f"{start}"
+            "resumed; restore it from a backup, or train again: with --fresh true, or in another folder (in run.sh: "
+            f"--tag){start}"
         )
     for epoch in sorted(epochs)[:-1]:
         if epoch not in complete:

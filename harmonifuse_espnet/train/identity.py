@@ -159,14 +159,14 @@ def remove_training(folder: Path) -> None:
             path.unlink()
 
 
-def check_tokenizer(tokenizer: Tokenizer, recorded: Mapping[str, Any], option: str, train_config: str | Path) -> None:
+def check_tokenizer(tokenizer: Tokenizer, recorded: Mapping[str, Any], option: str, model_file: str | Path) -> None:
     """Check that a model's tokenizer is the one that it was trained with.
 
     Args:
         tokenizer: Tokenizer that the model's configuration names.
         recorded: ``made_from`` of the configuration; {} if it is older than that.
         option: ``tokenizer`` or ``ctc_tokenizer``.
-        train_config: The configuration, for the error message.
+        model_file: Checkpoint of the model, for the error message.
 
     Raises:
         InputError: if it is not; the message has both checksums.
@@ -175,7 +175,7 @@ def check_tokenizer(tokenizer: Tokenizer, recorded: Mapping[str, Any], option: s
     found = checksum(tokenizer.name) if expected and Path(tokenizer.name).exists() else expected
     if found != expected:
         raise InputError(
-            f"{train_config}: the model was trained with a tokenizer of checksum {expected}, but {tokenizer.name} has "
+            f"{model_file}: the model was trained with a tokenizer of checksum {expected}, but {tokenizer.name} has "
             f"the checksum {found}: it was made again since; restore it, or train the model again with --fresh true"
         )
 

@@ -119,7 +119,8 @@ def test_a_speech_encoder_is_pretrained_in_stage_5(mini: Recipe) -> None:
     assert "--init_param" not in before and "--seed" not in before
     assert after.endswith(f"--init_param {model}:frontend:frontend --seed 7") and f"--output_dir {TAG} " in after
     mini.run("--stage", "5", "--stop_stage", "6", *options)
-    assert mini.commands()[-4:] == ["collect_stats", "collect_stats", "train", "train"]  # which keeps a complete training
+    # a complete training is checked and kept
+    assert mini.commands()[-4:] == ["collect_stats", "collect_stats", "train", "train"]
     (mini.dir / model).unlink()
     assert mini.run("--stage", "5", "--stop_stage", "6", *options, "--plan", "true").returncode == 0
     assert mini.commands()[-3:] == ["collect_stats", "collect_stats", "plan"]
@@ -151,7 +152,9 @@ def train_options(
         for item in (speech, "text,text,text", "utt2task,task,text"):
             text += f"--{name}_data_path_and_name_and_type dump/{feats}/{name}/{item} "
         text += f"--{name}_shape_file {stats}/{name}/speech_shape --{name}_shape_file {stats}/{name}/text_shape "
-    return words(text + "--resume true --fresh false" + (f" --feats_stats {stats}/train/feats_stats.npz" if normalize else ""))
+    return words(
+        text + "--resume true --fresh false" + (f" --feats_stats {stats}/train/feats_stats.npz" if normalize else "")
+    )
 
 
 @pytest.mark.parametrize(

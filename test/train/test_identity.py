@@ -138,13 +138,13 @@ class Named:
 def test_a_tokenizer_that_was_made_again_is_refused(trained: Path) -> None:
     recorded = made_from(options(trained))
     tokenizer: Any = Named(trained / "tok")
-    check_tokenizer(tokenizer, recorded, "tokenizer", "exp/config.yaml")
-    check_tokenizer(tokenizer, {}, "tokenizer", "exp/config.yaml")
+    check_tokenizer(tokenizer, recorded, "tokenizer", "exp/1epoch.pth")
+    check_tokenizer(tokenizer, {}, "tokenizer", "exp/1epoch.pth")
     (trained / "tok/bpe.model").write_text("2")
     with pytest.raises(InputError) as error:
-        check_tokenizer(tokenizer, recorded, "tokenizer", "exp/config.yaml")
+        check_tokenizer(tokenizer, recorded, "tokenizer", "exp/1epoch.pth")
     assert str(error.value) == (
-        f"exp/config.yaml: the model was trained with a tokenizer of checksum {recorded['tokenizer']}, but "
+        f"exp/1epoch.pth: the model was trained with a tokenizer of checksum {recorded['tokenizer']}, but "
         f"{trained}/tok has the checksum {checksum(trained / 'tok')}: it was made again since; restore it, or train "
         "the model again with --fresh true"
     )
