@@ -132,11 +132,10 @@ def check_same_training(args: argparse.Namespace) -> None:
 
 
 def is_finished(args: argparse.Namespace) -> bool:
-    """Whether the training was completed for at least ``max_epoch`` epochs, and all its files still exist."""
+    """Whether the training was completed for at least ``max_epoch`` epochs, and its weights are still there."""
     folder = Path(args.output_dir)
     record = read_run(folder).get(FINISHED, {}) if folder.is_dir() else {}
-    files = record.get("files", [])
-    return record.get("max_epoch", 0) >= args.max_epoch and all((folder / name).exists() for name in files)
+    return record.get("max_epoch", 0) >= args.max_epoch and record.get("sizes") == _weight_sizes(folder)
 
 
 def record_finished(args: argparse.Namespace) -> None:
@@ -146,8 +145,7 @@ def record_finished(args: argparse.Namespace) -> None:
         AccessError: if the folder cannot be written.
     """
     folder = Path(args.output_dir)
-    files = sorted(path.name for path in folder.glob("*.pth"))
-    update_run(folder, **{FINISHED: {"max_epoch": args.max_epoch, "files": files}})
+    update_run(folder, **{FINISHED: {"max_epoch": args.max_epoch, "sizes": _weight_sizes(folder)}})
 
 
 def remove_training(folder: Path) -> None:
@@ -178,6 +176,11 @@ def check_tokenizer(tokenizer: Tokenizer, recorded: Mapping[str, Any], option: s
             f"{model_file}: the model was trained with a tokenizer of checksum {expected}, but {tokenizer.name} has "
             f"the checksum {found}: it was made again since; restore it, or train the model again with --fresh true"
         )
+
+
+def _weight_sizes(folder: Path) -> dict[str, int]:
+    """Return the size of each file of weights in bytes; broken links are left out."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*.pth")) if path.is_file()}
 
 
 def _describe_table(path: str | Path) -> str:

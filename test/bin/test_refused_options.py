@@ -286,5 +286,5 @@ def test_damaged_checkpoints_are_refused_before_pytorch_is_imported(recipe: Reci
     (message,) = refusals([("train", command)], recipe.folder)
     assert message == (
         f"{folder}/checkpoint.pth: truncated or not a checkpoint (1,000 bytes), so training cannot be resumed; restore "
-        "it from a backup, or train again in another folder (in run.sh: --tag)"
+        "it from a backup, or train again: with --fresh true, or in another folder (in run.sh: --tag)"
     )

@@ -161,8 +161,9 @@ def test_a_truncated_checkpoint_is_named_with_the_weights_to_start_from(recipe: 
     checkpoint = experiment / "checkpoint.pth"
     checkpoint.write_bytes(checkpoint.read_bytes()[:20000])
     assert refused("cut", resume="true") == (
-        f"{checkpoint}: {CUT} (20,000 bytes), so training cannot be resumed; restore it from a backup, or train again "
-        f"in another folder (in run.sh: --tag), from the weights of epoch 2: --init_param {experiment}/2epoch.pth"
+        f"{checkpoint}: {CUT} (20,000 bytes), so training cannot be resumed; restore it from a backup, or train again: "
+        "with --fresh true, or in another folder (in run.sh: --tag) from the weights of epoch 2: "
+        f"--init_param {experiment}/2epoch.pth"
     )
     recipe.train("again", init_param=experiment / "2epoch.pth")
 
@@ -180,7 +181,7 @@ def test_weights_that_averaging_needs_are_checked_when_training_is_resumed(recip
     first.write_bytes(first.read_bytes()[:20000])
     assert refused("torn", config, max_epoch=3, resume="true") == (
         f"{first}: {CUT} (20,000 bytes), but the best epochs are averaged at the end of training; restore it from a "
-        "backup, or train again in another folder (in run.sh: --tag)"
+        "backup, or train again with --fresh true"
     )
     first.unlink()
     assert refused("torn", config, max_epoch=3, resume="true") == (

@@ -97,7 +97,8 @@ def test_tokenizer_and_statistics_get_the_training_data(mini: Recipe) -> None:
 
 def test_the_ctc_head_may_have_its_own_tokenizer(mini: Recipe) -> None:
     done = mini.run("--stop_stage", "6", "--ctc_tokenizer_type", "char", "--nproc", "1")
-    token = f"-m {BIN}train_tokenizer --data_dir dump/raw/train --tasks conf/tasks.yaml --fresh false --out_dir data/token_list"
+    token = f"-m {BIN}train_tokenizer --data_dir dump/raw/train --tasks conf/tasks.yaml --fresh false --out_dir "
+    token += "data/token_list"
     assert mini.calls()[5:7] == [
         words(f"{token}/unigram_100 --vocab_size 100 --model_type unigram"),
         words(f"{token}/ctc_char --vocab_size 100 --model_type char --ctc true"),

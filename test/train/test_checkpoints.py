@@ -41,9 +41,9 @@ def test_a_truncated_checkpoint_is_named_with_the_newest_complete_weights(folder
     cut(folder / "3epoch.pth")
     start = (
         f"{folder}/checkpoint.pth: truncated or not a checkpoint (500 bytes), so training cannot be resumed; restore "
-        "it from a backup, or train again in another folder (in run.sh: --tag)"
+        "it from a backup, or train again: with --fresh true, or in another folder (in run.sh: --tag)"
     )
-    assert message(folder) == f"{start}, from the weights of epoch 2: --init_param {folder}/2epoch.pth"
+    assert message(folder) == f"{start} from the weights of epoch 2: --init_param {folder}/2epoch.pth"
     for epoch in (1, 2, 3):
         (folder / f"{epoch}epoch.pth").unlink()
     assert message(folder) == start
@@ -55,7 +55,7 @@ def test_truncated_weights_of_an_earlier_epoch_are_named(folder: Path) -> None:
     cut(folder / "1epoch.pth")
     text = (
         f"{folder}/1epoch.pth: truncated or not a checkpoint (500 bytes), but the best epochs are averaged at the end "
-        "of training; restore it from a backup, or train again in another folder (in run.sh: --tag)"
+        "of training; restore it from a backup, or train again with --fresh true"
     )
     assert message(folder) == text
     with pytest.raises(InputError) as error:
