@@ -34,8 +34,8 @@ def load_config(train_config: str | Path | Mapping[str, Any]) -> Config:
     return config
 
 
-def load_model(config: Config, model_file: Path, device: str) -> tuple[HarmoniFuseModel, argparse.Namespace]:
-    """Build the model of a config and load its weights; return it in eval mode, and the training options.
+def load_model(config: Config, model_file: Path, device: str) -> HarmoniFuseModel:
+    """Build the model of a config and load its weights; return it in eval mode.
 
     ESPnet's ``build_model_from_file`` is not used: it runs any code that the checkpoint contains.
 
@@ -57,4 +57,4 @@ def load_model(config: Config, model_file: Path, device: str) -> tuple[HarmoniFu
         model.load_state_dict(weights)
     except InputError as error:
         raise InputError(f"{model_file}: {error}") from error
-    return model.to(device).eval(), args
+    return model.to(device).eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,15 +93,17 @@ class Speech2Text:
         from harmonifuse_espnet.train.identity import check_tokenizer
 
         options = SearchOptions(**search)
-        self.model, args = load_model(load_config(train_config), Path(model_file), device)
+        config = load_config(train_config)
+        args = Namespace(**config)
         self.device = device
         self.tasks = build_tasks(args.tasks)
         self.tokenizer = build_tokenizer(args)
         self.ctc_tokenizer = build_ctc_tokenizer(args) or self.tokenizer
-        recorded = getattr(args, "made_from", {})
+        recorded = config.get("made_from", {})
         check_tokenizer(self.tokenizer, recorded, "tokenizer", model_file)
         if args.ctc_tokenizer:
             check_tokenizer(self.ctc_tokenizer, recorded, "ctc_tokenizer", model_file)
+        self.model = load_model(config, Path(model_file), device)
         self.preprocess = HarmoniFusePreprocessor(False, self.tasks, self.tokenizer, self.ctc_tokenizer)
         if options.ctc_weight > 0 and self.model.ctc is None:
             where = "the config" if isinstance(train_config, Mapping) else train_config

@@ -28,6 +28,7 @@ from harmonifuse_espnet.common.command_line import DictAction
 from harmonifuse_espnet.common.compatibility import FORMAT_VERSION
 from harmonifuse_espnet.common.errors import InputError, report_user_errors
 from harmonifuse_espnet.common.option_types import structured
+from harmonifuse_espnet.common.torch_files import read_torch_file
 from harmonifuse_espnet.data.batch import collate
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.preprocessor import HarmoniFusePreprocessor
@@ -205,8 +206,8 @@ class HarmoniFuseTask(AbsTask):
         """Train, with a process for each GPU if ``multiprocessing_distributed`` is true; a complete training is kept.
 
         Raises:
-            InputError: if the folder has a training with other options or data, or if one of these processes failed,
-                after its own error message.
+            InputError: if the folder has a training with other options or data, a file of ``--init_param`` would run
+                code, or one of these processes failed, after its own error message.
             AccessError: if another process trains in the folder.
         """
         args = cls.get_parser().parse_args(cmd) if args is None else args
@@ -214,6 +215,8 @@ class HarmoniFuseTask(AbsTask):
             super().main(args)
             return
         cls.check_required_command_args(args)
+        for entry in args.init_param:
+            read_torch_file(Path(entry.split(":")[0]))  # refuses a file with code, which ESPnet would run
         try:
             with experiment_folder(args, rank=get_rank(args.dist_rank, args.dist_launcher) or 0) as is_unfinished:
                 if is_unfinished:
