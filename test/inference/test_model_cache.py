@@ -72,7 +72,7 @@ def test_an_archive_is_unpacked_once_under_its_sum_from_any_path(
     assert unpack_once(copy, accept) == folder
 
 
-def test_an_archive_that_is_packed_anew_under_the_same_path_is_unpacked_anew(cache: Path, tmp_path: Path) -> None:
+def test_an_archive_that_is_packed_again_under_the_same_path_is_unpacked_again(cache: Path, tmp_path: Path) -> None:
     first = unpack_once(write_zip(tmp_path / "a.zip"), accept)
     second = unpack_once(write_zip(tmp_path / "a.zip", "others"), accept)
     assert first != second and (first / "exp/a.bin").read_text() == "weights"

@@ -109,7 +109,7 @@ def test_the_archive_has_safe_weights_relative_paths_and_no_names_of_the_machine
     assert config["train_data_path_and_name_and_type"][0] == ["wav.scp", "speech", "sound"]
 
 
-def test_a_model_packed_anew_under_the_same_path_is_loaded_anew(
+def test_a_model_packed_again_under_the_same_path_is_loaded_again(
     good: Path, expected: dict[str, Any], cache: Path, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "m.zip", contents(good))
