@@ -10,13 +10,13 @@ PACKAGE = "harmonifuse_espnet"
 
 INSTALL = [
     "espnet==202511",
-    "espnet_model_zoo>=0.1.7,<0.2",
     "torch>=2.11,<2.12",
     "torchaudio>=2.11,<2.12",
     "transformers>=5.20,<6",  # 5.20 is the last one for Python 3.10; tested with 5.23
     "peft>=0.21,<0.22",
     "accelerate>=1.0,<2",
     "huggingface_hub>=1.0,<3",
+    "safetensors>=0.5,<1",
     "numpy>=2.0,<3",
     "sentencepiece==0.2.0",
     "kaldiio>=2.18,<3",
@@ -32,6 +32,7 @@ INSTALL = [
 DEMO = ["espeakng-loader>=0.2.4,<0.3", "pyworld>=0.3.4,<0.4"]
 DEV = [
     *DEMO,
+    "espnet_model_zoo>=0.1.7,<0.2",  # a test: it unpacks a packed model
     "hypothesis>=6.150,<7",
     "import-linter>=2.5,<3",
     "mkdocs-material>=9.6,<10",

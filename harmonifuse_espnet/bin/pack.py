@@ -1,7 +1,8 @@
 """Stage 9: pack a trained model into one archive.
 
-The archive has the config, the checkpoint, the tokenizers, the statistics, the pre-trained models whose folders are in
-the config, and RESULTS.md with its images. `Speech2Text.from_pretrained` and `espnet_model_zoo` read it.
+The archive has the config, the weights as a `.safetensors` file, the tokenizers, the statistics, the pre-trained models
+whose folders are in the config, and RESULTS.md with its images, with relative paths only. `Speech2Text.from_pretrained`
+reads it.
 """
 
 from __future__ import annotations

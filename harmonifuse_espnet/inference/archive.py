@@ -92,7 +92,7 @@ def check_members(archive: Path, members: Sequence[Member]) -> None:
             raise _refusal(archive, f"the member {member.name!r} {problem}")
         if not member.is_dir:
             if member.path in files:
-                raise _refusal(archive, f"the member {member.name!r} is there twice")
+                raise _refusal(archive, f"the member {member.name!r} is a duplicate")
             files.add(member.path)
         folders.update([member.path] if member.is_dir else [], member.path.parents)
     both = sorted(files & folders)

@@ -40,6 +40,7 @@ CONFIG_PATHS = (
     PathField(("frontend_conf", "model"), 6, True),
     PathField(("decoder_conf", "model"), 6, True),
 )
+RECIPE_FOLDERS = ("data", "dump", "exp")  # of a recipe and of a packed model
 
 
 def read_train_config(path: Path) -> Config:
@@ -47,11 +48,15 @@ def read_train_config(path: Path) -> Config:
 
     Raises:
         MissingFileError: if it does not exist.
-        InputError: if it is not a YAML mapping of plain values.
+        InputError: if it is not a YAML mapping of plain values, or not written by a training.
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; stage 6 (training) creates it")
-    return read_mapping(path)
+    config = read_mapping(path)
+    missing = [key for key in ("tasks", "tokenizer") if key not in config]
+    if missing:
+        raise InputError(f"{path}: no {missing[0]} in this config; give the config.yaml that stage 6 (training) writes")
+    return config
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -63,9 +68,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}; correct it") from error
+        mark = getattr(error, "problem_mark", None)
+        reason = str(error) if mark is None else f"line {mark.line + 1}, {getattr(error, 'problem', error)}"
+        raise InputError(f"{path}: not YAML: {' '.join(reason.split())}; correct it") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of options to values, found {type(content).__name__}; correct it")
+    others = [key for key in content if not isinstance(key, str)]
+    if others:
+        raise InputError(f"{path}: expected a mapping of options to values, found the key {others[0]!r}; correct it")
     return content
 
 
@@ -133,7 +143,7 @@ def resolve_in_pack(config: Config, where: Path, folder: Path) -> None:
             )
         if (folder / value).exists():
             owner[field.keys[-1]] = str((folder / value).absolute())
-        elif (folder / PurePosixPath(value).parts[0]).exists() or not (field.may_be_on_hub and may_be_hub_name(value)):
+        elif not (field.may_be_on_hub and may_be_hub_name(value)):
             raise InputError(
                 f"{where}: {field.name} is {value!r}, which the packed model does not have; ask its author to pack it "
                 "again (stage 9)"
@@ -143,7 +153,9 @@ def resolve_in_pack(config: Config, where: Path, folder: Path) -> None:
 def may_be_hub_name(value: str) -> bool:
     """Return whether a value can be a name on the Hugging Face Hub, such as ``gpt2`` or ``Qwen/Qwen2.5-1.5B``."""
     path = Path(value)
-    return not path.is_absolute() and not value.startswith(".") and path.suffix != ".model" and len(path.parts) <= 2
+    if path.is_absolute() or value.startswith(".") or path.suffix == ".model":
+        return False
+    return len(path.parts) <= 2 and path.parts[0] not in RECIPE_FOLDERS
 
 
 def _recipe_dir(config: Config, where: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 from harmonifuse_espnet.common.compatibility import check_format_version
 from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError, UserError
 from harmonifuse_espnet.inference.archive import unsafe_name
-from harmonifuse_espnet.inference.config_paths import Config, read_mapping, resolve_in_pack
+from harmonifuse_espnet.inference.config_paths import Config, read_mapping, read_train_config, resolve_in_pack
 from harmonifuse_espnet.inference.model_cache import download_once, unpack_once
 
 META = "meta.yaml"
@@ -47,7 +47,7 @@ class PackedModel:
             InputError: if it is not a YAML mapping, or a path in it is not a file of the model.
         """
         with self.named_errors():
-            config = read_mapping(self.train_config)
+            config = read_train_config(self.train_config)
             resolve_in_pack(config, self.train_config, self.folder)
         return config
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
@@ -200,3 +205,89 @@ def test_an_archive_that_is_not_a_zip_file_is_refused(recipe: Path, capsys: pyte
     with pytest.raises(SystemExit, match="1"):
         pack("--out", "m.tar.gz")
     assert "m.tar.gz: the name of the archive must end in .zip" in capsys.readouterr().err
+
+
+def test_hidden_files_are_left_out(recipe: Path) -> None:
+    """A killed call left a temporary file in the tokenizer's folder."""
+    expected = pack().read_bytes()
+    (recipe / "data/llm/.tokenizer.json.999").write_text("{")
+    (recipe / "data/llm/sub/.DS_Store").write_text("")
+    (recipe / "data/llm/.cache").mkdir()
+    (recipe / "data/llm/.cache/file").write_text("")
+    assert pack().read_bytes() == expected
+
+
+def test_the_weights_are_safetensors_with_the_name_of_the_checkpoint(recipe: Path) -> None:
+    with zipfile.ZipFile(pack()) as archive:
+        assert yaml.safe_load(archive.read("meta.yaml"))["files"] == {
+            "model_file": "exp/slm/valid.loss.ave.safetensors"
+        }
+        weights = safetensors.torch.load(archive.read("exp/slm/valid.loss.ave.safetensors"))
+        assert not [name for name in archive.namelist() if name.endswith(".pth")]
+    assert all(torch.equal(weights[name], weight) for name, weight in WEIGHTS.items())
+
+
+def test_a_checkpoint_that_would_run_code_is_not_packed(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.system, (f"touch {recipe}/RAN",)
+
+    torch.save({**WEIGHTS, "zz": Payload()}, recipe / "exp/slm/valid.loss.ave.pth")
+    with pytest.raises(SystemExit, match="1"):
+        pack()
+    assert capsys.readouterr().err == (
+        f"error: exp/slm/valid.loss.ave.pth: this pickle file needs {os.name}.system, which would run code of the "
+        "file's author; ask for a model whose weights are a .safetensors file\n"
+    )
+    assert not [path.name for path in recipe.iterdir() if path.name in ("RAN", "m.zip") or path.name.startswith(".")]
+
+
+def test_paths_of_the_training_become_relative_and_other_absolute_paths_are_refused(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [[f"{recipe}/dump/wav.scp", "speech", "sound"], ["/corpora/text", "text", "text"]]
+    training = {
+        "output_dir": f"{recipe}/exp/slm",
+        "train_data_path_and_name_and_type": data,
+        "config": "/home/me/a.yaml",
+    }
+    prompts = {"tasks": {"asr": {"answer": "text", "prompts": ["/no_think transcribe"]}}}
+    write_config(recipe, {**training, **prompts})
+    with zipfile.ZipFile(pack()) as archive:
+        config = yaml.safe_load(archive.read("exp/slm/config.yaml"))
+    assert {name: config[name] for name in training} == {
+        "output_dir": "exp/slm",
+        "train_data_path_and_name_and_type": [["dump/wav.scp", "speech", "sound"], ["text", "text", "text"]],
+        "config": "a.yaml",
+    }
+    assert config["tasks"] == prompts["tasks"]
+    write_config(recipe, {"frontend_conf": {"lexicon": ["/home/me/words.txt"]}})
+    with pytest.raises(SystemExit, match="1"):
+        pack()
+    assert capsys.readouterr().err == (
+        "error: exp/slm/config.yaml: frontend_conf.lexicon is the absolute path /home/me/words.txt, but a packed model "
+        "has relative paths only; remove it\n"
+    )
+
+
+def test_a_recipe_is_packed_from_another_folder(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(recipe, {"output_dir": "exp/slm"})
+    expected = pack().read_bytes()
+    monkeypatch.chdir(tmp_path)
+    files = ["--train_config", "recipe/exp/slm/config.yaml", "--model_file", "recipe/exp/slm/valid.loss.ave.pth"]
+    main([*files, "--out", "other.zip"])
+    assert (tmp_path / "other.zip").read_bytes() == expected
+
+
+def test_temporary_files_of_a_killed_call_are_removed_by_the_next_one(recipe: Path) -> None:
+    code = (
+        "import os, sys\nfrom harmonifuse_espnet.inference import packing\nfrom harmonifuse_espnet.bin import pack\n"
+        "packing.shutil.copyfileobj = lambda *_: os.kill(os.getpid(), 9)\npack.main(sys.argv[1:])\n"
+    )
+    options = ["--train_config", "exp/slm/config.yaml", "--model_file", "exp/slm/valid.loss.ave.pth", "--out", "m.zip"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    killed = subprocess.run([sys.executable, "-c", code, *options], env=environment)
+    assert killed.returncode == -9
+    assert len([path for path in recipe.iterdir() if path.name.startswith(".m.zip.")]) == 2
+    pack()
+    assert [path.name for path in recipe.iterdir() if "m.zip" in path.name] == ["m.zip"]

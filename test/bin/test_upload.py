@@ -113,3 +113,30 @@ def test_invalid_input_is_reported_in_one_line(
         main(["--packed", str(tmp_path / "m.zip"), "--repo", repo, "--dry_run", "true"])
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"../../ESCAPED": "x"},
+            "the member '../../ESCAPED' leads out of the folder ('..'), so nothing was unpacked; get the "
+            "model from a source that you trust",
+        ),
+        (
+            {"meta.yaml": "yaml_files: {train_config: /etc/passwd}\n"},
+            "meta.yaml: yaml_files.train_config is '/etc/passwd', "
+            "which has an absolute name; ask its author to pack it again (stage 9)",
+        ),
+    ],
+)
+def test_a_harmful_archive_is_not_uploaded(
+    changes: dict[str, str], problem: str, tmp_path: Path, hub: type[RecordingApi], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        for name, content in {**FILES, **changes}.items():
+            archive.writestr(name, content)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--packed", str(tmp_path / "m.zip"), "--repo", "me/slm"])
+    assert capsys.readouterr().err == f"error: {tmp_path}/m.zip: {problem}\n"
+    assert hub.calls == [] and [path.name for path in tmp_path.iterdir()] == ["m.zip"]

@@ -179,13 +179,13 @@ def test_the_error_for_a_name_that_is_not_on_the_hub_is_one_line(monkeypatch: py
 
 
 @pytest.mark.parametrize("tokenizer_class", [None, "AutoModel", "AutoTokenizer", "AutoProcessor", "Qwen2Config"])
-def test_remote_code_of_a_tokenizer_is_not_run_and_not_asked_about(
+def test_remote_code_of_a_tokenizer_is_not_run_and_the_user_is_not_prompted(
     tokenizer_class: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a ``tokenizer_class`` of another kind, ``transformers`` forgets ``trust_remote_code=False``."""
 
     def answer(question: str = "") -> str:
-        (tmp_path / "ASKED").touch()
+        (tmp_path / "PROMPTED").touch()
         return "y"
 
     monkeypatch.setattr("builtins.input", answer)
@@ -219,4 +219,4 @@ def test_remote_code_of_a_tokenizer_is_not_run_and_not_asked_about(
         load_tokenizer(folder)
     assert str(error.value).startswith(messages.get(tokenizer_class or "", needs_code))
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "RAN").exists() and not (tmp_path / "ASKED").exists()
+    assert not (tmp_path / "RAN").exists() and not (tmp_path / "PROMPTED").exists()

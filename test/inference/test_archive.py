@@ -139,10 +139,10 @@ ATTACKS: dict[str, tuple[Callable[[Writer, Path], None], str]] = {
         lambda w, _: w.special("weights", tarfile.FIFOTYPE, stat.S_IFIFO),
         "the member 'weights' is neither a file nor a folder",
     ),
-    "twice": (lambda w, _: w.file("meta.yaml"), "the member 'meta.yaml' is there twice"),
+    "twice": (lambda w, _: w.file("meta.yaml"), "the member 'meta.yaml' is a duplicate"),
     "twice under two names": (
         lambda w, _: w.file("./exp//slm/./config.yaml"),
-        "the member './exp//slm/./config.yaml' is there twice",
+        "the member './exp//slm/./config.yaml' is a duplicate",
     ),
     "file and folder": (lambda w, _: w.file("meta.yaml/a"), "the member 'meta.yaml' is both a file and a folder"),
     "the folder itself": (lambda w, _: w.file("."), "the member '.' is both a file and a folder"),

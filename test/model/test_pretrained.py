@@ -147,10 +147,10 @@ def write_remote_code(folder: Path, traces: Path) -> None:
 
 @pytest.fixture
 def remote_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A model with remote code and the file that the code would write; the user would answer "y" if asked."""
+    """A model with remote code and the file that the code would write; the user would answer "y" to a question."""
 
     def answer(question: str = "") -> str:
-        (tmp_path / "ASKED").touch()
+        (tmp_path / "PROMPTED").touch()
         return "y"
 
     monkeypatch.setattr("builtins.input", answer)
@@ -160,22 +160,26 @@ def remote_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, 
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_remote_code_of_a_model_is_not_run_and_not_asked_about(remote_code: tuple[Path, Path], device: str) -> None:
+def test_remote_code_of_a_model_is_not_run_and_the_user_is_not_prompted(
+    remote_code: tuple[Path, Path], device: str
+) -> None:
     folder, traces = remote_code
     with torch.device(device), pytest.raises(InputError) as error:
         load_pretrained("decoder_conf", AutoModelForCausalLM, str(folder), None)
-    assert not traces.exists() and not traces.with_name("ASKED").exists()
+    assert not traces.exists() and not traces.with_name("PROMPTED").exists()
     assert str(error.value) == (
         f"decoder_conf: the model {folder} needs code of its author, which is not run; use a model whose class is part "
         "of Hugging Face transformers"
     )
 
 
-def test_remote_code_of_a_feature_extractor_is_not_run_and_not_asked_about(remote_code: tuple[Path, Path]) -> None:
+def test_remote_code_of_a_feature_extractor_is_not_run_and_the_user_is_not_prompted(
+    remote_code: tuple[Path, Path],
+) -> None:
     folder, traces = remote_code
     with pytest.raises(InputError) as error:
         load_feature_extractor("frontend_conf", AutoFeatureExtractor, str(folder))
-    assert not traces.exists() and not traces.with_name("ASKED").exists()
+    assert not traces.exists() and not traces.with_name("PROMPTED").exists()
     assert str(error.value) == (
         f"frontend_conf: the model {folder} needs code of its author, which is not run; use a model whose class is "
         "part of Hugging Face transformers"
