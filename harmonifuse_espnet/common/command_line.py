@@ -95,7 +95,8 @@ def config_value(action: argparse.Action, value: Any) -> Any:
 
     Args:
         action: The option.
-        value: The value, as YAML has it. An option that takes several values can have one that is not in a list.
+        value: The value, as YAML has it. An option that takes several values can have one that is not in a list; words
+            are put into one, since they would be taken for a list of letters, and numbers stay as they are.
 
     Raises:
         InputError: if the value is not of the option's type, or is not one of its choices.
@@ -107,7 +108,8 @@ def config_value(action: argparse.Action, value: Any) -> Any:
     try:
         if action.nargs == 0:  # a flag, such as --print_config
             return value
-        if action.nargs is None and not isinstance(action, argparse._AppendAction):
+        is_single = action.nargs is None and not isinstance(action, argparse._AppendAction)
+        if is_single or (action.nargs in ("+", "*") and isinstance(value, (int, float))):  # keep_nbest_models: 3
             return _item(action, value)
         return _list(action, value)
     except (argparse.ArgumentTypeError, ValueError, TypeError) as error:

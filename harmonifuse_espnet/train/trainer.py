@@ -44,12 +44,14 @@ class HarmoniFuseTrainer(Trainer):
             InputError: if a scheduler ends before the training, or the weights of an epoch are truncated.
             MissingFileError: if the weights of one of the best epochs are missing.
         """
+        steps = train_iter_factory.steps
         for scheduler in schedulers:
-            check_total_steps(scheduler, trainer_options, train_iter_factory.steps)
+            if isinstance(scheduler, OneCycleLR):
+                check_total_steps(scheduler.total_steps, "scheduler_conf", trainer_options, steps)
         checkpoint = Path(trainer_options.output_dir) / CHECKPOINT
         is_first = not distributed_option.distributed or distributed_option.dist_rank == 0
         if trainer_options.resume and checkpoint.exists() and is_first:
-            check_best_epochs(checkpoint, trainer_options)
+            check_resumable(checkpoint, schedulers, trainer_options, steps)
         super().run(
             schedulers=schedulers,
             train_iter_factory=train_iter_factory,
@@ -88,39 +90,47 @@ def average_over_tasks(reporter: SubReporter) -> None:
         reporter.stats[name] = [to_reported_value(float(np.mean(means)), 1)] * reporter.count
 
 
-def check_total_steps(scheduler: Any, options: TrainerOptions, steps: int) -> None:
+def check_total_steps(total_steps: int, where: str, options: TrainerOptions, steps: int) -> None:
     """Check that onecyclelr, which has a fixed number of steps, does not end before the training does.
 
     Args:
-        scheduler: Any scheduler, or None.
+        total_steps: Steps of the scheduler.
+        where: Option or file that has this number, for the error message.
         options: Options of the trainer.
         steps: Batches of an epoch.
 
     Raises:
         InputError: if the training has more optimizer updates; the message has both numbers.
     """
-    if not isinstance(scheduler, OneCycleLR):
-        return
     updates = options.max_epoch * (steps // options.accum_grad)
-    if updates > scheduler.total_steps:
-        fitting = scheduler.total_steps // (steps // options.accum_grad)
+    if updates > total_steps:
+        fitting = total_steps // (steps // options.accum_grad)
+        longer = (
+            f"train in another folder (in run.sh: --tag) with total_steps: {updates}"
+            if where.endswith(CHECKPOINT)  # its scheduler replaces that of the configuration
+            else f"set total_steps: {updates}"
+        )
         raise InputError(
-            f"scheduler_conf: onecyclelr has {scheduler.total_steps} total_steps, but the training has {updates} "
-            f"optimizer updates (max_epoch {options.max_epoch} x {steps} steps / accum_grad {options.accum_grad}); set "
-            f"total_steps: {updates}, or max_epoch: {fitting}"
+            f"{where}: onecyclelr has {total_steps} total_steps, but the training has {updates} optimizer updates "
+            f"(max_epoch {options.max_epoch} x {steps} steps / accum_grad {options.accum_grad}); {longer}, or set "
+            f"max_epoch: {fitting}"
         )
 
 
-def check_best_epochs(checkpoint: Path, options: TrainerOptions) -> None:
-    """Check that the weights of the best epochs so far exist; restore those of the last epoch from the checkpoint.
+def check_resumable(checkpoint: Path, schedulers: Sequence[Any], options: TrainerOptions, steps: int) -> None:
+    """Check that a checkpoint can be resumed: its scheduler, and the weights of the best epochs so far.
 
-    A training that is interrupted while it writes the weights of an epoch has already written the checkpoint.
+    The weights of the last epoch are restored from the checkpoint if they are truncated or missing: a training that is
+    interrupted while it writes them has already written the checkpoint.
 
     Raises:
-        InputError: if the weights of an epoch are truncated.
+        InputError: if the scheduler ends before the training, or the weights of an epoch are truncated.
         MissingFileError: if the weights of an epoch are missing.
     """
     states = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)  # tensors are read when used
+    for scheduler, state in zip(schedulers, states["schedulers"], strict=False):
+        if isinstance(scheduler, OneCycleLR) and state and "total_steps" in state:
+            check_total_steps(state["total_steps"], str(checkpoint), options, steps)
     reporter = Reporter()
     reporter.load_state_dict(states["reporter"])
     last = checkpoint.parent / f"{reporter.get_epoch()}epoch.pth"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,10 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from espnet2.tasks.abs_task import AbsTask
 from tiny import LOGMEL, Recipe, save_encoder
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from harmonifuse_espnet.bin.train import main
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.speech_table import SpeechTable
+from harmonifuse_espnet.train.task import HarmoniFuseTask
 
 CUT = "truncated or not a checkpoint"
 
@@ -140,10 +146,16 @@ def test_more_updates_than_the_steps_of_onecyclelr_are_refused(recipe: Recipe, r
     schedule = {"scheduler": "onecyclelr", "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 7}, "accum_grad": 2}
     assert refused("longer", {**schedule, "max_epoch": 4}) == (
         "scheduler_conf: onecyclelr has 7 total_steps, but the training has 8 optimizer updates (max_epoch 4 x 4 steps "
-        "/ accum_grad 2); set total_steps: 8, or max_epoch: 3"
+        "/ accum_grad 2); set total_steps: 8, or set max_epoch: 3"
     )
     assert not list((recipe.folder / "longer").glob("*.pth"))
-    recipe.train("shorter", {**schedule, "max_epoch": 3})
+    experiment = recipe.train("shorter", {**schedule, "max_epoch": 3})
+    longer = {**schedule, "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 8}, "max_epoch": 4}
+    assert refused("shorter", longer, resume="true") == (
+        f"{experiment}/checkpoint.pth: onecyclelr has 7 total_steps, but the training has 8 optimizer updates (max_"
+        "epoch 4 x 4 steps / accum_grad 2); train in another folder (in run.sh: --tag) with total_steps: 8, or set "
+        "max_epoch: 3"
+    )
 
 
 def test_wrong_arguments_of_optimizer_and_scheduler_are_refused(recipe: Recipe, refused: Any) -> None:
@@ -188,3 +200,25 @@ def test_weights_that_averaging_needs_are_checked_when_training_is_resumed(recip
         f"{first}: no such file, but this epoch is among the best so far, which are averaged at the end of training; "
         "restore it from a backup, or set a smaller keep_nbest_models"
     )
+
+
+def test_an_error_in_one_of_several_training_processes_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: argparse.Namespace) -> None:
+        raise InputError("a.flac: the audio is empty")
+
+    def run_children(args: argparse.Namespace, cmd: None) -> None:
+        child = multiprocessing.get_context("fork").Process(target=HarmoniFuseTask.main_worker, args=(args,))
+        child.start()
+        child.join()
+        raise ProcessExitedException(f"process 0 terminated with exit code {child.exitcode}", 0, 1, child.exitcode or 0)
+
+    monkeypatch.setattr(AbsTask, "main_worker", fail)
+    monkeypatch.setattr(AbsTask, "main", run_children)
+    with pytest.raises(InputError) as error:
+        HarmoniFuseTask.main(argparse.Namespace(ngpu=1, multiprocessing_distributed=True))
+    assert str(error.value) == (
+        "a training process failed (process 0 terminated with exit code 1); its error is reported above"
+    )
+    assert capfd.readouterr().err == "error: a.flac: the audio is empty\n"

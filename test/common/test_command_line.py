@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--optim_conf", action=DictAction, default={"lr": 1.0})
     parser.add_argument("--task_pattern", type=structured, default="round_robin")
     parser.add_argument("--freeze_param", type=str, nargs="*", default=[])
+    parser.add_argument("--keep", type=WholeNumber(1), nargs="+", default=[10])
     parser.add_argument("--pair", type=str, nargs=2, default=["a", "b"])
     parser.add_argument("--data", type=triple, action="append", default=[])
     parser.add_argument("--patience", type=OrNone(WholeNumber(0)), default=5)
@@ -133,6 +134,8 @@ def test_entries_of_a_mapping_are_safe_yaml(words: list[str], value: dict[str, o
         ("task_pattern", "proportional", "proportional"),
         ("freeze_param", "connector", ["connector"]),
         ("freeze_param", ["a", 3], ["a", "3"]),
+        ("keep", 3, 3),
+        ("keep", [3, "5"], [3, 5]),
         ("data", [["a, b/wav.scp", "speech", "sound"]], [("a, b/wav.scp", "speech", "sound")]),
         ("data", "a, b/wav.scp,speech,sound", [("a, b/wav.scp", "speech", "sound")]),
         ("patience", None, None),
@@ -159,6 +162,8 @@ def test_values_of_a_configuration_are_converted_as_on_the_command_line(
         ("max_epoch", {"a": 1}, "{'a': 1} is a mapping; expected one value"),
         ("optim_conf", None, "None is not a mapping; expected '{key: value}'"),
         ("optim_conf", "lr=3", "'lr=3' is not a mapping; expected '{key: value}'"),
+        ("keep", 0, "0 is out of range; expected a whole number from 1"),
+        ("keep", [3, "x"], "'x' is not a whole number; expected a number from 1"),
         ("pair", ["a"], "['a'] has 1 values, expected 2"),
         ("order", "side", "'side' is unknown; expected one of: up, down"),
         ("data", ["valid", "acc", "max"], "'valid' is not three values separated by commas"),

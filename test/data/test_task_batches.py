@@ -10,7 +10,7 @@ import pytest
 from tiny import GENDER, TABLE
 
 from harmonifuse_espnet.data.schedule import BalancedBatches, TaskBatches
-from harmonifuse_espnet.data.task_batches import build_task_batches
+from harmonifuse_espnet.data.task_batches import build_task_batches, check_utterances
 from harmonifuse_espnet.data.tasks import build_tasks
 
 A, S = "asr", "ser"
@@ -127,3 +127,25 @@ def test_batches_that_cannot_be_balanced_are_refused(shapes: list[str]) -> None:
         ValueError, match=r"task 'ser' has balanced: true and shuffle_window: 0\.1, but .* remove shuff"
     ):
         batch_by_task(shapes, sampler("unsorted"), {S: {"balanced": True, "shuffle_window": 0.1}})
+
+
+def test_tables_and_shape_files_must_have_the_same_utterances(shapes: list[str]) -> None:
+    speech, text = shapes
+    check_utterances({"utt2task": UTT2TASK}, shapes)
+    with pytest.raises(ValueError) as error:
+        check_utterances({"utt2task": [*UTT2TASK, "b9", "b8"]}, shapes)
+    assert str(error.value) == (
+        f"utt2task has 14 utterances, but {speech} has 12: 'b8' is missing from {speech}; run stage 5 again"
+    )
+    with pytest.raises(ValueError) as error:
+        check_utterances({"utt2task": [key for key in UTT2TASK if key != "a3"]}, shapes)
+    assert str(error.value) == (
+        f"utt2task has 11 utterances, but {speech} has 12: 'a3' is missing from utt2task; run stage 5 again"
+    )
+    Path(text).write_text("".join(Path(text).read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(ValueError) as error:
+        check_utterances({"utt2task": UTT2TASK}, shapes)
+    assert (
+        str(error.value)
+        == f"{text} has 11 utterances, but {speech} has 12: 'a0' is missing from {text}; run stage 5 again"
+    )
