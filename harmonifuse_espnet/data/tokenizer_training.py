@@ -60,7 +60,10 @@ def train_tokenizer(
     labels = [text for task in tasks.values() for text in task.labels.values()]
     # Without transcripts, prompt words are not symbols: sentencepiece crashes if all texts consist of symbols.
     words = [word for prompt in prompts for word in prompt.split()] if transcripts else []
-    model = train_sentencepiece([*transcripts, *prompts], [*labels, *words], vocab_size, model_type)
+    held_out = {char for task in tasks.values() for prompt in task.held_out_prompts for char in prompt}
+    required = held_out - set().union(*transcripts)  # those of prompts are within symbols, and so not learned
+    texts = [*transcripts, *prompts, *sorted(required - {" "})]
+    model = train_sentencepiece(texts, [*labels, *words], vocab_size, model_type)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / SENTENCEPIECE_FILE).write_bytes(model)
         tokenizer = SentencePieceTokenizer(folder)

@@ -87,4 +87,4 @@ def test_audio_seconds_are_those_of_the_training_batches(tmp_path: Path, monkeyp
     assert len(seen) == 2 * 5 * 3
     assert training_audio_seconds(exp_dir) == pytest.approx(frames / 16000)
     record_audio_seconds(exp_dir)
-    assert read_run(exp_dir) == {"audio_seconds": pytest.approx(frames / 16000)}
+    assert read_run(exp_dir)["audio_seconds"] == pytest.approx(frames / 16000)

@@ -101,6 +101,15 @@ def test_tokens_are_listed_in_the_order_of_ids(folder: Path) -> None:
     assert sorted(path.name for path in (folder / "t").iterdir()) == ["bpe.model", "tokens.txt"]
 
 
+def test_held_out_prompts_may_have_characters_that_are_in_no_transcript(folder: Path) -> None:
+    tasks = {**TASKS, "ser": {**TASKS["ser"], "held_out_prompts": ["JUDGE"]}}
+    (folder / "tasks.yaml").write_text(yaml.safe_dump(tasks, sort_keys=False))
+    for model_type in ("unigram", "bpe", "char"):
+        train(folder, "--vocab_size", "60", "--model_type", model_type, "--fresh", "true")
+        tokenizer = load_tokenizer(folder / "t")
+        assert tokenizer.decode(tokenizer.encode("JUDGE")) == "JUDGE"
+
+
 def test_a_label_task_needs_no_transcripts(folder: Path) -> None:
     write_datadir(folder / "data", [Utterance("b0", "x.wav", "ang", "s", "ser")])
     train(folder, "--vocab_size", "60")

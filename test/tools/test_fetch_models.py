@@ -136,7 +136,7 @@ def test_an_error_of_the_hub_is_reported_in_one_line(
     [
         ([], "no model to download; give USER/NAME or --config TRAIN.yaml"),
         (["wavlm"], "'wavlm': expected USER/NAME, such as microsoft/wavlm-large"),
-        (["--config", "nowhere.yaml"], "nowhere.yaml: no such configuration; correct the path"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; correct the path"),
     ],
 )
 def test_invalid_arguments_are_refused(
