@@ -10,6 +10,7 @@ from typing import Any
 
 from harmonifuse_espnet.common.errors import InputError
 
+SAFETENSORS = ".safetensors"  # a file of weights that cannot hold code
 ZIP_SIGNATURE = b"PK\x03\x04"  # of files since PyTorch 1.6, which can be mapped into memory
 REMEDY = "copy or download it again, or run stage 6 (training) again"
 

@@ -128,11 +128,9 @@ def _reading(archive: Path, remedy: str) -> Iterator[None]:
     """Convert the errors of damaged archives."""
     try:
         yield
-    except UserError:
+    except (UserError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # damaged bytes raise almost anything in the readers of archives
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         size = archive.stat().st_size
         raise InputError(f"{archive}: damaged or incomplete, {size:,} bytes ({reason[:200]}); {remedy}") from error

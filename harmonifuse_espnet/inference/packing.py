@@ -22,9 +22,9 @@ import yaml
 from harmonifuse_espnet import __version__
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import atomic_path, temporary_path
+from harmonifuse_espnet.common.torch_files import SAFETENSORS
 from harmonifuse_espnet.inference.archive import unsafe_name
 from harmonifuse_espnet.inference.config_paths import Config, find_path, paths_in, read_train_config
-from harmonifuse_espnet.model.checkpoint import SAFETENSORS, load_weights, save_weights
 
 # Options of training, which inference does not need, that can have absolute paths.
 TRAINING_PATHS = re.compile(
@@ -76,6 +76,8 @@ def write_archive(out: Path, contents: Mapping[str, Content]) -> None:
         InputError: if the name does not end in ``.zip``, or a checkpoint cannot be read.
         AccessError: if it cannot be written.
     """
+    from harmonifuse_espnet.model.checkpoint import load_weights, save_weights  # imports PyTorch
+
     if out.suffix != ".zip":
         raise InputError(f"{out}: the name of the archive must end in .zip")
     weights = temporary_path(out.with_name(f"{out.name}{SAFETENSORS}"))

@@ -10,9 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.torch_files import damaged_file, read_torch_file
-
-SAFETENSORS = ".safetensors"
+from harmonifuse_espnet.common.torch_files import SAFETENSORS, damaged_file, read_torch_file
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:

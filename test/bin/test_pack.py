@@ -291,3 +291,14 @@ def test_temporary_files_of_a_killed_call_are_removed_by_the_next_one(recipe: Pa
     assert len([path for path in recipe.iterdir() if path.name.startswith(".m.zip.")]) == 2
     pack()
     assert [path.name for path in recipe.iterdir() if "m.zip" in path.name] == ["m.zip"]
+
+
+def test_missing_files_are_reported_before_pytorch_is_imported(recipe: Path) -> None:
+    code = (
+        "import sys\nfrom harmonifuse_espnet.bin import pack\n"
+        "try:\n    pack.main(sys.argv[1:])\nfinally:\n    assert 'torch' not in sys.modules\n"
+    )
+    options = ["--train_config", "exp/slm/config.yaml", "--model_file", "exp/slm/absent.pth", "--out", "m.zip"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code, *options], env=environment, capture_output=True, text=True)
+    assert done.stderr == "error: exp/slm/absent.pth: no such file; stage 6 creates it\n" and done.returncode == 1

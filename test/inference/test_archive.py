@@ -234,6 +234,16 @@ def test_a_truncated_archive_is_named_with_its_size(kind: str, fraction: float, 
     assert message.endswith("; download or pack the model again") and "\n" not in message
 
 
+def test_a_zip_whose_directory_leads_before_the_file_is_refused(tmp_path: Path, target: Path) -> None:
+    path = write(tmp_path, "zip")
+    data = bytearray(path.read_bytes())
+    data[-6:-2] = len(data).to_bytes(4, "little")  # the offset of the directory: Python seeks to a negative position
+    path.write_bytes(data)
+    with pytest.raises(InputError) as error:
+        unpack(path, target)
+    assert str(error.value).startswith(f"{path}: damaged or incomplete, {len(data):,} bytes (")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"<!DOCTYPE html>\n<html>"])
 def test_another_file_is_refused(content: bytes, tmp_path: Path, target: Path) -> None:
     (tmp_path / "model.zip").write_bytes(content)
