@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import yaml
 from espnet2.tasks.abs_task import AbsTask
 from tiny import LOGMEL, Recipe, save_encoder
 from torch.multiprocessing.spawn import ProcessExitedException
+from torch.optim.lr_scheduler import OneCycleLR
 
 from harmonifuse_espnet.bin.train import main
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.speech_table import SpeechTable
 from harmonifuse_espnet.train.task import HarmoniFuseTask
+from harmonifuse_espnet.train.trainer import check_resumable
 
 CUT = "truncated or not a checkpoint"
 
@@ -149,12 +152,24 @@ def test_more_updates_than_the_steps_of_onecyclelr_are_refused(recipe: Recipe, r
         "/ accum_grad 2); set total_steps: 8, or set max_epoch: 3"
     )
     assert not list((recipe.folder / "longer").glob("*.pth"))
-    experiment = recipe.train("shorter", {**schedule, "max_epoch": 3})
-    longer = {**schedule, "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 8}, "max_epoch": 4}
-    assert refused("shorter", longer, resume="true") == (
-        f"{experiment}/checkpoint.pth: onecyclelr has 7 total_steps, but the training has 8 optimizer updates (max_"
-        "epoch 4 x 4 steps / accum_grad 2); train in another folder (in run.sh: --tag) with total_steps: 8, or set "
-        "max_epoch: 3"
+    recipe.train("shorter", {**schedule, "max_epoch": 3})
+
+
+def test_the_schedule_of_a_checkpoint_must_be_long_enough(recipe: Recipe) -> None:
+    schedule = {"scheduler": "onecyclelr", "scheduler_conf": {"max_lr": 1.0e-3, "total_steps": 7}, "accum_grad": 2}
+    checkpoint = recipe.train("resumed", {**schedule, "max_epoch": 3}) / "checkpoint.pth"
+    optimizer = torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())
+    longer = [OneCycleLR(optimizer, max_lr=0.1, total_steps=8)]  # loading the checkpoint sets 7 again
+    options: Any = argparse.Namespace(
+        max_epoch=3, accum_grad=2, keep_nbest_models=1, best_model_criterion=[("valid", "loss", "min")]
+    )
+    check_resumable(checkpoint, longer, options, 4)
+    options.max_epoch = 4
+    with pytest.raises(InputError) as error:
+        check_resumable(checkpoint, longer, options, 4)
+    assert str(error.value) == (
+        f"{checkpoint}: onecyclelr has 7 total_steps, but the training has 8 optimizer updates (max_epoch 4 x 4 steps "
+        "/ accum_grad 2); train in another folder (in run.sh: --tag) with total_steps: 8, or set max_epoch: 3"
     )
 
 
@@ -208,16 +223,21 @@ def test_an_error_in_one_of_several_training_processes_is_one_line(
     def fail(args: argparse.Namespace) -> None:
         raise InputError("a.flac: the audio is empty")
 
-    def run_children(args: argparse.Namespace, cmd: None) -> None:
+    def run_children(args: argparse.Namespace, cmd: None = None) -> None:
         child = multiprocessing.get_context("fork").Process(target=HarmoniFuseTask.main_worker, args=(args,))
         child.start()
         child.join()
         raise ProcessExitedException(f"process 0 terminated with exit code {child.exitcode}", 0, 1, child.exitcode or 0)
 
+    unset = dict.fromkeys(("print_config", "dry_run", "collect_stats", "dist_rank", "dist_launcher"))
+    args = argparse.Namespace(ngpu=1, multiprocessing_distributed=True, init_param=[], **unset)
+    monkeypatch.setattr(HarmoniFuseTask, "check_required_command_args", lambda args: None)
+    folder = "harmonifuse_espnet.train.task.experiment_folder"
+    monkeypatch.setattr(folder, lambda *args, **others: nullcontext(True), raising=False)
     monkeypatch.setattr(AbsTask, "main_worker", fail)
     monkeypatch.setattr(AbsTask, "main", run_children)
     with pytest.raises(InputError) as error:
-        HarmoniFuseTask.main(argparse.Namespace(ngpu=1, multiprocessing_distributed=True))
+        HarmoniFuseTask.main(args)
     assert str(error.value) == (
         "a training process failed (process 0 terminated with exit code 1); its error is reported above"
     )
