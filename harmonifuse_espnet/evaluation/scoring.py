@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import DecodeDir
+from harmonifuse_espnet.common.json_file import read_json_lines
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
 from harmonifuse_espnet.evaluation.degenerate import count_degenerate
@@ -77,13 +78,13 @@ def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses
             probabilities do not sum to 1, or its hypothesis is not the most probable label.
     """
     found: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, entry in read_json_lines(path, "decode again"):
         with _prefix_errors(f"{path}:{number}"):
-            key, probs = _parse_probs(line)
+            key, probs = _parse_probs(entry)
             if key in found:
-                raise InputError(f"duplicate utterance '{key}'; decode again")
+                raise InputError(f"duplicate utterance {quote(key)}; decode again")
             if key not in utt2task:
-                raise InputError(f"'{key}' is not an utterance of a task with labels; decode again")
+                raise InputError(f"{quote(key)} is not an utterance of a task with labels; decode again")
             found.add(key)
             _check_probs(key, probs, utt2task[key], hypotheses[key])
     missing = sorted(set(utt2task) - found)
@@ -123,12 +124,12 @@ def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> H
     return hypotheses
 
 
-def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
-    try:
-        entry = json.loads(line)
-        return str(entry["id"]), {str(label): float(value) for label, value in entry["probs"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
+def _parse_probs(entry: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    key, probs = entry.get("id"), entry.get("probs")
+    is_valid = isinstance(key, str) and isinstance(probs, dict) and len(entry) == 2
+    if not is_valid or not all(type(value) in (int, float) for value in probs.values()):
+        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {quote(entry)}; decode again')
+    return key, probs
 
 
 def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothesis: str) -> None:
