@@ -63,7 +63,8 @@ def _read_part(root: Path, part: str, task: str) -> list[Utterance]:
         match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? *\((.+)\)", line)
         if match is None or match[2] != name or name.count("-") != 2:
             raise InputError(
-                f"{transcripts_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got {quote(line)}. {REMEDY}"
+                f"{transcripts_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got {quote(line)}. "
+                f"{REMEDY}"
             )
         session, speaker, last = name.split("-")
         audio = _find_audio(Path(f"{root}/wav/{file}"))  # "/" would leave the corpus if file starts with a slash

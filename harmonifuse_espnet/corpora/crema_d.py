@@ -125,8 +125,8 @@ def read_genders(path: Path) -> dict[str, str]:
     for number, row in read_csv(path, ["ActorID", "Sex"], "restore the release's file"):
         if row["Sex"] not in ("Female", "Male") or row["ActorID"] in genders or not row["ActorID"]:
             raise InputError(
-                f"{path}:{number}: actor {quote(row['ActorID'])} with sex {quote(row['Sex'])}; expected Female or Male, and each "
-                "actor once; restore the release's file"
+                f"{path}:{number}: actor {quote(row['ActorID'])} with sex {quote(row['Sex'])}; expected Female or "
+                "Male, and each actor once; restore the release's file"
             )
         genders[row["ActorID"]] = row["Sex"].lower()
     return genders

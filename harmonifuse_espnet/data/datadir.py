@@ -134,7 +134,9 @@ def read_lengths(path: str | Path) -> dict[str, int]:
     lengths = read_table(path)
     for key, length in lengths.items():
         if not _LENGTH.fullmatch(length):
-            raise InputError(f"{path}: '{key}' has the length {quote(length)}, expected a positive integer; {REMEDY} again")
+            raise InputError(
+                f"{path}: '{key}' has the length {quote(length)}, expected a positive integer; {REMEDY} again"
+            )
     return {key: int(length) for key, length in lengths.items()}
 
 

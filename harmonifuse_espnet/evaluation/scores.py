@@ -61,7 +61,7 @@ def read_utterance_scores(path: Path) -> list[dict[str, Any]]:
         MissingFileError: if the file does not exist.
         InputError: if it is damaged, has no speakers, as the files of earlier versions, or an utterance is a duplicate.
     """
-    entries: dict[tuple[str, ...], dict[str, Any]] = {}
+    entries: dict[tuple[Any, ...], dict[str, Any]] = {}
     for number, entry in read_json_lines(path, _AGAIN):
         values = {name: entry[name] for name in entry if name not in _KEY}
         if "speaker" not in entry and "id" in entry:

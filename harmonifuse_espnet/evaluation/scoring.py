@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,13 @@ def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> H
 
 def _parse_probs(entry: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     key, probs = entry.get("id"), entry.get("probs")
-    is_valid = isinstance(key, str) and isinstance(probs, dict) and len(entry) == 2
-    if not is_valid or not all(type(value) in (int, float) for value in probs.values()):
+    if not isinstance(key, str) or not isinstance(probs, dict) or len(entry) != 2 or not _are_numbers(probs.values()):
         raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {quote(entry)}; decode again')
     return key, probs
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
 
 
 def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothesis: str) -> None:

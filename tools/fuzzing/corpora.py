@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 
 from fuzzing.losses import lines_of, lost_count, lost_lines, visible
 from fuzzing.reader import Contents, Reader
-
 from harmonifuse_espnet.corpora import an4, crema_d, librispeech
 from harmonifuse_espnet.corpora.iemocap_release import Turn, find_wavs, read_turns
 from harmonifuse_espnet.data.datadir import Utterance
@@ -99,7 +97,6 @@ def _lost_actors(name: str, text: str, genders: dict[str, str]) -> str:
 
 
 def _iemocap(folder: Path) -> Contents:
-    logging.disable(logging.INFO)  # "left out 1 wavs without a label"
     session = folder / "Session1"
     _touch(*(session / f"sentences/wav/Ses01F_impro01/{turn}.wav" for turn in TURNS))
     _touch(session / "dialog/transcriptions/Ses01F_impro01.txt", session / "dialog/EmoEvaluation/Ses01F_impro01.txt")
@@ -116,7 +113,9 @@ def _lost_turns(name: str, text: str, turns: list[Turn]) -> str:
     words = {turn.id: visible(turn.words) for turn in turns if turn.words is not None}
     labelled = {turn.id for turn in turns}
     lines = {(re.split(r"[ \t]", line.lstrip())[0], visible(line.partition("]:")[2])) for line in lines_of(text)}
-    return lost_lines(*(sorted(map("".join, rows)) for rows in ([row for row in lines if row[0] in labelled], words.items())))
+    return lost_lines(
+        *(sorted(map("".join, rows)) for rows in ([row for row in lines if row[0] in labelled], words.items()))
+    )
 
 
 READERS = {

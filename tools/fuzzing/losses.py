@@ -32,7 +32,9 @@ def lost_lines(lines: Iterable[str], found: Iterable[str]) -> str:
     lines, found = [visible(line) for line in lines], [visible(each) for each in found]
     if len(lines) != len(found):
         return lost_count(len(lines), len(found), "lines")
-    return next((f"of {ours!r} only {theirs!r}" for ours, theirs in zip(lines, found, strict=True) if ours != theirs), "")
+    return next(
+        (f"of {ours!r} only {theirs!r}" for ours, theirs in zip(lines, found, strict=True) if ours != theirs), ""
+    )
 
 
 def lost_rows(text: str, table: Mapping[str, str]) -> str:

@@ -8,18 +8,93 @@ from random import Random
 
 SPACES = "\u00a0\u1680\u2003\u2009\u2028\u2029\u202f\u205f\u3000\x85\x0b\x0c\x1c\x1d\x1e\x1f\t "
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad\u202e\x00\x07\x1b\x7f\x9f"
-NUMBERS = ("nan", "NaN", "inf", "-inf", "Infinity", "1e999", "1e-3", "-1", "0", "-0.0", "1_0", "0x1", "01", "1.5", "٣", "²")
+NUMBERS = (
+    "nan",
+    "NaN",
+    "inf",
+    "-inf",
+    "Infinity",
+    "1e999",
+    "1e-3",
+    "-1",
+    "0",
+    "-0.0",
+    "1_0",
+    "0x1",
+    "01",
+    "1.5",
+    "٣",
+    "²",
+)
 NUMBERS += ("１", "9" * 30, "9" * 5000, "1e", ".5", "+1", "1:30", "None", "null", "~", "true", "NO", "on", "2024-99-99")
 SYNTAX = ("{", "}", "[", "]", ":", ": ", ",", '"', "'", "\\", "- ", "? ", "&a ", "*a", "<<: *a", "!!null ", "!!binary ")
-SYNTAX += ("!!int ", "!x ", "|\n ", ">", "#", " #", "%", "@", "---\n", "...\n", ";;", ";", "|", "/", "..", "</s>", "<s>", "()")
-ESCAPES = ("\\ud800", "\\udc80", "\\ud83d\\ude00", "\\u0000", "\\n", "\\u2028", "\\x85", "\\U0010ffff", "\\N", "\\", "%n")
+SYNTAX += (
+    "!!int ",
+    "!x ",
+    "|\n ",
+    ">",
+    "#",
+    " #",
+    "%",
+    "@",
+    "---\n",
+    "...\n",
+    ";;",
+    ";",
+    "|",
+    "/",
+    "..",
+    "</s>",
+    "<s>",
+    "()",
+)
+ESCAPES = (
+    "\\ud800",
+    "\\udc80",
+    "\\ud83d\\ude00",
+    "\\u0000",
+    "\\n",
+    "\\u2028",
+    "\\x85",
+    "\\U0010ffff",
+    "\\N",
+    "\\",
+    "%n",
+)
 LETTERS = ("é", "e\u0301", "\u212b", "ß", "İ", "漢", "😀", "\U000e0041", "ﬁ", "و\u200cم", "id", "base", "a" * 300)
-BYTES = (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xe9", b"\x00")
+BYTES = (
+    b"\xff",
+    b"\xc3",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xfe\xff",
+    b"\xe9",
+    b"\x00",
+)
 NESTED = tuple(word * 1500 for word in ("[", "{", '{"a":', "- ", "(", "[[],"))
-FRAGMENTS = tuple(
-    text.encode()
-    for text in (*SPACES, *INVISIBLE, *NUMBERS, *SYNTAX, *ESCAPES, *LETTERS, "\n", "\r", "\r\n", "\n\n", "", " ", "  ")
-) + BYTES
+FRAGMENTS = (
+    tuple(
+        text.encode()
+        for text in (
+            *SPACES,
+            *INVISIBLE,
+            *NUMBERS,
+            *SYNTAX,
+            *ESCAPES,
+            *LETTERS,
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n",
+            "",
+            " ",
+            "  ",
+        )
+    )
+    + BYTES
+)
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 5\n"
 LONG = 20_000  # bytes of a very long line
 RARE = 0.003  # share of the inputs with a very long line or deeply nested brackets, which take long

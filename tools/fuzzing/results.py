@@ -10,16 +10,23 @@ from typing import Any
 
 import numpy as np
 import soundfile
+
 from fuzzing.losses import count_values, lines_of, lost_count, lost_json
 from fuzzing.reader import Contents, Reader, damaged
 from fuzzing.tables import TASKS, UTTERANCES
-
 from harmonifuse_espnet.common.experiment import read_run
 from harmonifuse_espnet.common.json_file import read_json, read_json_lines
 from harmonifuse_espnet.common.resuming import process_resumably
 from harmonifuse_espnet.data.features import load_entries
 from harmonifuse_espnet.data.provenance import MADE_FROM, check_sources, format_sources
-from harmonifuse_espnet.data.shards import AudioOptions, FormatResult, Source, format_shard, load_up_to_date, make_shards
+from harmonifuse_espnet.data.shards import (
+    AudioOptions,
+    FormatResult,
+    Source,
+    format_shard,
+    load_up_to_date,
+    make_shards,
+)
 from harmonifuse_espnet.evaluation.scores import ScoredSet, read_scores, read_utterance_scores
 from harmonifuse_espnet.evaluation.scoring import score
 from harmonifuse_espnet.inference.align import read_settings
@@ -33,15 +40,30 @@ SCORES = {
     "utterances": 3,
     "leaks": None,
     "tasks": {
-        "asr": {"answer": "text", "utterances": 2, "scores": {"llm": {"wer": 12.5, "words": 8, "sentence_error_rate": 1}}},
+        "asr": {
+            "answer": "text",
+            "utterances": 2,
+            "scores": {"llm": {"wer": 12.5, "words": 8, "sentence_error_rate": 1}},
+        },
         "ser": {"answer": "label", "utterances": 1, "scores": {"llm": {"ua": 50.0, "confusion": [[1, 0], [1, 0]]}}},
     },
 }
 UTTERANCE_SCORES = (
-    {"id": "u1", "speaker": "s1", "task": "asr", "kind": "llm", "errors": 1, "words": 2, "char_errors": 2, "characters": 5},
+    {
+        "id": "u1",
+        "speaker": "s1",
+        "task": "asr",
+        "kind": "llm",
+        "errors": 1,
+        "words": 2,
+        "char_errors": 2,
+        "characters": 5,
+    },
     {"id": "u3", "speaker": "s2", "task": "ser", "kind": "llm", "label": "ang", "correct": True},
 )
-GATE = GateTrace("u1", "asr", "WRITE", "GO", 0.04, [0.5, 0.2], [0.1, 0.0], [1, 0.25], {"ser": [0.2, 0.0]}, [[1, -10], [0, 3]])
+GATE = GateTrace(
+    "u1", "asr", "WRITE", "GO", 0.04, [0.5, 0.2], [0.1, 0.0], [1, 0.25], {"ser": [0.2, 0.0]}, [[1, -10], [0, 3]]
+)
 MADE_WITH = {"n_mels": 40, "sources": [[key, f"{key}.wav", 100, 7] for key in IDS]}
 
 
@@ -180,7 +202,11 @@ def _lost_scores(name: str, text: str, sets: list[ScoredSet]) -> str:
         return lost_json(text, content) or lost_count(
             count_values(content.get("tasks", {})), count_values(found.weights), "values"
         )
-    kept = {**content, "tasks": found.tasks, "leaks": found.leaks} if "leaks" in content else {**content, "tasks": found.tasks}
+    kept = (
+        {**content, "tasks": found.tasks, "leaks": found.leaks}
+        if "leaks" in content
+        else {**content, "tasks": found.tasks}
+    )
     return lost_json(text, kept)
 
 

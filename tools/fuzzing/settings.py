@@ -7,7 +7,6 @@ from typing import Any
 
 from fuzzing.losses import lost_count, lost_yaml
 from fuzzing.reader import Contents, Reader, damaged
-
 from harmonifuse_espnet.ablation.spec import Ablation, read_ablation
 from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.experiment import Experiment

@@ -9,7 +9,6 @@ from typing import Any
 
 from fuzzing.losses import lines_of, lost_count, lost_lines, lost_rows, visible
 from fuzzing.reader import Reader, damaged
-
 from harmonifuse_espnet.common.text import read_csv, read_lines, read_text
 from harmonifuse_espnet.data.alignment import Word, read_ctm
 from harmonifuse_espnet.data.datadir import Utterance, read_datadir, read_lengths, read_table
@@ -23,10 +22,14 @@ UTTERANCES = {
     "utt2task": "u1 asr\nu2 asr\nu3 ser\n",
     "wav__scp": "u1 a/u1.wav\nu2 a/u 2.wav\nu3 a/u3.flac\n",
 }
-SEGMENTED = {**UTTERANCES, "wav__scp": "r1 a/r1.wav\nr2 a/r 2.wav\n", "segments": "u1 r1 0.0 1.25\nu2 r1 1.5 -1\nu3 r2 0 3\n"}
-CTM = (";; {\"model\": 1}\nu1 1 0.00 0.25 GO\nu1 1 0.25 0.5 ON\nu2 A 1.5 0.1 YES 0.97\n",)
+SEGMENTED = {
+    **UTTERANCES,
+    "wav__scp": "r1 a/r1.wav\nr2 a/r 2.wav\n",
+    "segments": "u1 r1 0.0 1.25\nu2 r1 1.5 -1\nu3 r2 0 3\n",
+}
+CTM = (';; {"model": 1}\nu1 1 0.00 0.25 GO\nu1 1 0.25 0.5 ON\nu2 A 1.5 0.1 YES 0.97\n',)
 ACTORS = ("ActorID,Sex\n1001,Male\n1002,Female\n", "Sex;ActorID\nMale;1\n Female ;2\n")
-WIDE = ("ActorID,Age,Sex,Race\n1001,51,Male,\"A, B\"\n1002,21,Female,\n", "ActorID\tSex\tAge\n1\tMale\t5\n")
+WIDE = ('ActorID,Age,Sex,Race\n1001,51,Male,"A, B"\n1002,21,Female,\n', "ActorID\tSex\tAge\n1\tMale\t5\n")
 TASKS = build_tasks(
     {
         "asr": {"answer": "text", "prompts": ["WRITE"]},
@@ -104,9 +107,7 @@ def _lost_rows(name: str, text: str, found: dict[str, str]) -> str:
 
 READERS = {
     "common.text.read_text": Reader(damaged(text=TEXT), lambda folder: read_text(folder / "text"), _same),
-    "common.text.read_lines": Reader(
-        damaged(text=TEXT), lambda folder: list(read_lines(folder / "text")), _same_lines
-    ),
+    "common.text.read_lines": Reader(damaged(text=TEXT), lambda folder: list(read_lines(folder / "text")), _same_lines),
     "common.text.read_csv": Reader(damaged(actors__csv=(*ACTORS, *WIDE)), _read_actors, _lost_csv_rows),
     "data.datadir.read_table": Reader(damaged(text=TEXT), lambda folder: read_table(folder / "text"), _lost_rows),
     "data.datadir.read_table (allow_empty)": Reader(
@@ -118,9 +119,7 @@ READERS = {
         _lost_lengths,
     ),
     "data.datadir.read_datadir": Reader(damaged(**_table_set(UTTERANCES)), read_datadir, _lost_from_datadir),
-    "data.datadir.read_datadir (segments)": Reader(
-        damaged(**_table_set(SEGMENTED)), read_datadir, _lost_from_datadir
-    ),
+    "data.datadir.read_datadir (segments)": Reader(damaged(**_table_set(SEGMENTED)), read_datadir, _lost_from_datadir),
     "data.alignment.read_ctm": Reader(damaged(ctm=CTM), lambda folder: read_ctm(folder / "ctm"), _lost_words),
     "data.targets.read_targets": Reader(
         damaged(text=(UTTERANCES["text"],), utt2task=(UTTERANCES["utt2task"],)),
