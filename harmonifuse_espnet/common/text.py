@@ -18,8 +18,12 @@ from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFil
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # content of a file that git-lfs has not downloaded
 _WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
+_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_MAX_QUOTED = 100  # characters
 _DELIMITERS = (",", ";", "\t", "|")
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
+_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # control, format, surrogate, spaces
+_MAX_NAME_BYTES = 200  # file systems allow 255, with extension
 
 
 def read_text(path: str | Path, remedy: str = "correct the path", fallback: str | None = None) -> str:
@@ -114,44 +118,6 @@ def check_name(name: str, where: str) -> None:
         raise InputError(f"{where}: '{name[:40]}...' has {size} bytes, at most {_MAX_NAME_BYTES} fit into a file name")
 
 
-_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # control, format, surrogate, spaces
-_MAX_NAME_BYTES = 200  # file systems allow 255, with extension
-
-
-def quote(value: Any) -> str:
-    """Return a value as in Python, for error messages: in one line, with escapes, and shortened.
-
-    Example:
-        >>> quote("a\\nb"), quote("9" * 200) == "'" + "9" * 100 + "'..."
-        ("'a\\\\nb'", True)
-    """
-    if isinstance(value, str):
-        return repr(value[:_MAX_QUOTED]) + ("..." if len(value) > _MAX_QUOTED else "")
-    text = repr(value)
-    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
-
-
-_MAX_QUOTED = 100  # characters
-
-
-def parse_decimal(text: str) -> float:
-    """Return a finite number in ASCII digits, as other programs write it, with or without an exponent.
-
-    Raises:
-        ValueError: if it is another text, such as ``nan``, ``1_0`` or a number in other digits.
-
-    Example:
-        >>> parse_decimal("-1.5e1")
-        -15.0
-    """
-    if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
-        raise ValueError(f"{quote(text)} is not a number")
-    return float(text)
-
-
-_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-
-
 def code_points(text: str) -> str:
     """Return the code points of a text.
 
@@ -171,6 +137,34 @@ def find_twin(name: str, others: Iterable[str]) -> str | None:
     """
     form = unicodedata.normalize("NFC", name)
     return next((other for other in others if other != name and unicodedata.normalize("NFC", other) == form), None)
+
+
+def quote(value: Any) -> str:
+    """Return a value as in Python, for error messages: in one line, with escapes, and shortened.
+
+    Example:
+        >>> quote("a\\nb"), quote("9" * 200) == "'" + "9" * 100 + "'..."
+        ("'a\\\\nb'", True)
+    """
+    if isinstance(value, str):
+        return repr(value[:_MAX_QUOTED]) + ("..." if len(value) > _MAX_QUOTED else "")
+    text = repr(value)
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
+
+
+def parse_decimal(text: str) -> float:
+    """Return a finite number in ASCII digits, as other programs write it, with or without an exponent.
+
+    Raises:
+        ValueError: if it is another text, such as ``nan``, ``1_0`` or a number in other digits.
+
+    Example:
+        >>> parse_decimal("-1.5e1")
+        -15.0
+    """
+    if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(f"{quote(text)} is not a number")
+    return float(text)
 
 
 def read_csv(path: str | Path, columns: Collection[str], remedy: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -49,6 +49,34 @@ def test_a_broken_record_is_named(tmp_path: Path, content: str, message: str) ->
     assert str(error.value) == f"{tmp_path}/run.json{message}"
 
 
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'; correct it"),
+        ("- a\n", ": expected a mapping of options, got ['a']; rerun the stage that writes it"),
+        ("a: 1\na: 2\n", ":2: not valid YAML: duplicate key 'a', also in line 1; correct it"),
+        ("[" * 20000, ": brackets are nested too deeply; correct the YAML"),
+    ],
+    ids=["brackets", "list", "duplicate", "nested"],
+)
+def test_a_damaged_training_configuration_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(InputError) as error:
+        Experiment(tmp_path).read_config()
+    assert str(error.value) == f"{tmp_path}/config.yaml{message}"
+
+
+@pytest.mark.bad_input
+def test_a_damaged_record_of_version_0_1_is_named(tmp_path: Path) -> None:
+    (tmp_path / "made_with.json").write_text('{"train": [1]}')
+    with pytest.raises(InputError) as error:
+        read_run(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/made_with.json: expected a JSON mapping, got [1]; rerun the stage that writes it"
+    )
+
+
 def test_an_experiment_of_version_0_1_has_the_same_record(tmp_path: Path) -> None:
     """Its cost and its configurations were in two files."""
     train = {"config": {"max_epoch": 2}, "train_args": "--seed 1"}
@@ -97,31 +125,3 @@ def test_pretraining_is_each_experiment_in_init_param_that_exists(tmp_path: Path
     starts = [f"{encoder.dir}/valid.acc.ave.pth:{part}:{part}" for part in ("frontend", "ctc")]
     Experiment(tmp_path).config.write_text(json.dumps({"init_param": [*starts, "elsewhere/model.pth"]}))
     assert Experiment(tmp_path).pretraining() == [encoder]
-
-
-@pytest.mark.bad_input
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a: [1\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'; correct it"),
-        ("- a\n", ": expected a mapping of options, got ['a']; rerun the stage that writes it"),
-        ("a: 1\na: 2\n", ":2: not valid YAML: duplicate key 'a', also in line 1; correct it"),
-        ("[" * 20000, ": brackets are nested too deeply; correct the YAML"),
-    ],
-    ids=["brackets", "list", "duplicate", "nested"],
-)
-def test_a_damaged_training_configuration_is_named(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "config.yaml").write_text(content)
-    with pytest.raises(InputError) as error:
-        Experiment(tmp_path).read_config()
-    assert str(error.value) == f"{tmp_path}/config.yaml{message}"
-
-
-@pytest.mark.bad_input
-def test_a_damaged_record_of_version_0_1_is_named(tmp_path: Path) -> None:
-    (tmp_path / "made_with.json").write_text('{"train": [1]}')
-    with pytest.raises(InputError) as error:
-        read_run(tmp_path)
-    assert str(error.value) == (
-        f"{tmp_path}/made_with.json: expected a JSON mapping, got [1]; rerun the stage that writes it"
-    )
