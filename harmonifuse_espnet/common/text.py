@@ -18,12 +18,12 @@ from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFil
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # content of a file that git-lfs has not downloaded
 _WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
-_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
-_MAX_QUOTED = 100  # characters
 _DELIMITERS = (",", ";", "\t", "|")
-_INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
-_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # control, format, surrogate, spaces
+_NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate, spaces
 _MAX_NAME_BYTES = 200  # file systems allow 255, with extension
+_INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
+_MAX_QUOTED = 100  # characters
+_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
 
 def read_text(path: str | Path, remedy: str = "correct the path", fallback: str | None = None) -> str:
