@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import data, encoder
+from benchmarks import data, encoder, fuzz
 
 BENCHMARKS = [
     data,
     encoder,
+    fuzz,
 ]
 
 

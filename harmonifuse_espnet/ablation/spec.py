@@ -14,6 +14,7 @@ Example::
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from harmonifuse_espnet.common.config import read_config
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import DecodeDir, Experiment
+from harmonifuse_espnet.common.text import check_name, quote
 
 MODEL = "valid.acc.ave.pth"  # model file to decode with
 KEYS = {"reference", "baselines", "test_sets", "decode", "variants"}
@@ -114,16 +116,16 @@ def read_ablation(path: Path, test_sets: Sequence[str] = (), seeds: int | None =
         MissingFileError: if the file, or a configuration in it, does not exist.
     """
     content = read_config(path)
-    if set(content) - {"about"} != KEYS or not content["variants"]:
-        raise InputError(f"{path}: expected the keys {sorted(KEYS)} and at least one variant, got {sorted(content)}")
+    _check_types(path, content)
     sets = tuple(test_sets) or tuple(content["test_sets"])
     variants = {name: _variant(path, name, entry, sets, seeds) for name, entry in content["variants"].items()}
     named = [content["reference"], *content["baselines"]]
     unknown = [name for name in named if name not in variants]
     if unknown:
-        raise InputError(f"{path}: unknown variant '{unknown[0]}'; known are {', '.join(variants)}")
+        raise InputError(f"{path}: unknown variant {quote(unknown[0])}; known are {', '.join(variants)}")
     decode = tuple(Path(name) for name in content["decode"])
-    missing = [config for config in (*decode, *(each.config for each in variants.values())) if not config.is_file()]
+    configs = (*decode, *(each.config for each in variants.values()))
+    missing = [config for config in configs if not os.path.isfile(config)]
     if missing:
         raise MissingFileError(
             f"{missing[0]}: no such configuration, which {path} names; run the command in the folder of the recipe"
@@ -145,11 +147,35 @@ def decode_tag(config: Path) -> str:
     return f"{name}_{Path(MODEL).stem}" if name else Path(MODEL).stem
 
 
+def _check_types(path: Path, content: Mapping[str, Any]) -> None:
+    """Check the keys of an ablation, and the types of their values."""
+    if set(content) - {"about"} != KEYS or not content["variants"]:
+        raise InputError(
+            f"{path}: expected the keys {sorted(KEYS)} and at least one variant, got {sorted(map(str, content))}"
+        )
+    variants, reference = content["variants"], content["reference"]
+    if not isinstance(variants, dict):
+        raise InputError(f"{path}: variants must be a mapping of names to configurations, got {quote(variants)}")
+    for name in (reference, *variants):
+        if not isinstance(name, str):
+            raise InputError(f"{path}: the name of a variant must be a text, got {quote(name)}; write it in quotes")
+        check_name(name, str(path))
+    for key in ("baselines", "test_sets", "decode"):
+        if not _is_list_of_texts(content[key]):
+            raise InputError(f"{path}: {key} must be a list of texts, got {quote(content[key])}; write it as [a, b]")
+    for name in content["test_sets"]:
+        check_name(name, f"{path}: test_sets")
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def _variant(path: Path, name: str, entry: Mapping[str, Any], sets: Sequence[str], max_seeds: int | None) -> Variant:
-    if not isinstance(entry, dict) or "config" not in entry or not set(entry) <= VARIANT_KEYS:
-        raise InputError(f"{path}: '{name}' must have a config and may have {sorted(VARIANT_KEYS)}, got {entry}")
+    if not isinstance(entry, dict) or not isinstance(entry.get("config"), str) or not set(entry) <= VARIANT_KEYS:
+        raise InputError(f"{path}: '{name}' must have a config and may have {sorted(VARIANT_KEYS)}, got {quote(entry)}")
     seeds, own = entry.get("seeds", 1), entry.get("test_sets", list(sets))
-    if not isinstance(seeds, int) or seeds < 1 or not isinstance(own, list):
-        raise InputError(f"{path}: '{name}' must have seeds of 1 or more and a list of test_sets, got {entry}")
+    if type(seeds) is not int or seeds < 1 or not _is_list_of_texts(own):
+        raise InputError(f"{path}: '{name}' must have seeds of 1 or more and a list of test_sets, got {quote(entry)}")
     chosen = tuple(each for each in sets if each in own)
     return Variant(name, Path(entry["config"]), min(seeds, max_seeds or seeds), str(entry.get("title", name)), chosen)

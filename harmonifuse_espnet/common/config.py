@@ -10,6 +10,7 @@ from typing import Any
 
 from harmonifuse_espnet.common.command_line import CommandParser, config_value
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.common.yaml_file import read_yaml
 
 
@@ -95,7 +96,7 @@ def _read(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
     if base is None:
         return config
     if not isinstance(base, str):
-        raise InputError(f"{path}: base must be the path of one configuration, got {base!r}")
+        raise InputError(f"{path}: base must be the path of one configuration, got {quote(base)}")
     return merge(_read(os.path.normpath(os.path.join(os.path.dirname(path), base)), (*chain, path)), config)
 
 
@@ -104,5 +105,5 @@ def _load_mapping(path: str, chain: tuple[str, ...]) -> dict[str, Any]:
     config = read_yaml(path, f"{referrer}correct the path")
     config = {} if config is None else config
     if not isinstance(config, dict):
-        raise InputError(f"{path}: a configuration must be a mapping of options to values, got {config!r}")
+        raise InputError(f"{path}: a configuration must be a mapping of options to values, got {quote(config)}")
     return config

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from unicodedata import category
 
 WORKER_KILLED = (
     "a worker process was killed, most likely because memory ran out; use fewer processes (--nj), then run the command "
@@ -17,8 +18,26 @@ WORKER_KILLED = (
 )
 
 
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, separators of lines and paragraphs
+_MAX_LENGTH = 1500  # characters of a message
+
+
 class UserError(Exception):
-    """An error that the user can correct. The message names the file or option, the value found, and the remedy."""
+    """An error that the user can correct. The message names the file or option, the value found, and the remedy.
+
+    Line ends and other control characters of a value found are escaped, and a long message is shortened in its middle.
+
+    Example:
+        >>> str(UserError("text:1: got 'a\\nb'; correct the line"))
+        "text:1: got 'a\\\\nb'; correct the line"
+    """
+
+    def __init__(self, message: str) -> None:
+        if not message.isprintable():
+            message = "".join(repr(char)[1:-1] if category(char) in _CONTROL else char for char in message)
+        if len(message) > _MAX_LENGTH:
+            message = f"{message[: _MAX_LENGTH // 2]} ... {message[-_MAX_LENGTH // 2 :]}"
+        super().__init__(message)
 
 
 class InputError(UserError, ValueError):

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.files import write_files
+from harmonifuse_espnet.common.json_file import read_json
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.common.torch_files import read_torch_file
+from harmonifuse_espnet.common.yaml_file import read_yaml
 
 RUN = "run.json"
 SCALAR = np.float64().__reduce__()[0]  # creates a NumPy number from its bytes
@@ -33,6 +35,7 @@ REPORTED = (  # what ESPnet's statistics need: times and NumPy numbers, also tho
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
 )
+_REMEDY = "rerun the stage that writes it"
 Record = dict[str, Any]
 
 
@@ -143,11 +146,17 @@ class Experiment:
         return next((record for record in records if "parameters" in record), {})
 
     def read_config(self) -> dict[str, Any]:
-        """Read the training configuration; return {} if ``config.yaml`` does not exist."""
+        """Read the training configuration; return {} if ``config.yaml`` does not exist.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
         if not self.config.is_file():
             return {}
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return yaml.load(self.config.read_text(encoding="utf-8"), loader) or {}
+        config = read_yaml(self.config, _REMEDY, dumped=True) or {}
+        if not isinstance(config, dict):
+            raise InputError(f"{self.config}: expected a mapping of options, got {quote(config)}; {_REMEDY}")
+        return config
 
     def pretraining(self) -> list[Experiment]:
         """Return the existing experiments in ``init_param``, from which this one was initialised."""
@@ -205,12 +214,12 @@ def format_run(record: Mapping[str, Any]) -> str:
 
 
 def _read_mapping(path: Path) -> Record:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); rerun the stage that writes it") from error
+    return _mapping(path, read_json(path, _REMEDY))
+
+
+def _mapping(path: Path, content: Any) -> Record:
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected a JSON mapping, got {content!r}; rerun the stage that writes it")
+        raise InputError(f"{path}: expected a JSON mapping, got {quote(content)}; {_REMEDY}")
     return content
 
 
@@ -221,7 +230,7 @@ def _read_cost(path: Path) -> Record:
 
 def _read_made_with(path: Path) -> Record:
     configs = _read_mapping(path)
-    return {**configs.pop("train", {}), "decode_configs": configs}
+    return {**_mapping(path, configs.pop("train", {})), "decode_configs": configs}
 
 
 def _read_prepared(path: Path) -> Record:

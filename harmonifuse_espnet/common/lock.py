@@ -77,6 +77,6 @@ def _busy(folder: Path, content: bytes) -> str:
         owner = json.loads(content)
         who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
         remedy = f"wait until it has ended, or stop it: kill {owner['pid']}"
-    except (ValueError, KeyError, TypeError):  # it has just started
+    except (ValueError, KeyError, TypeError, RecursionError):  # it has just started
         who, remedy = "another process", "wait until it has ended"
     return f"{folder}: {who}, is working in this folder; {remedy}"

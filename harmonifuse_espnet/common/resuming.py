@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ def process_resumably(
     ids: Sequence[str],
     batch_size: int,
     process: Callable[[Sequence[str]], Iterable[Entry]],
+    keys: Collection[str] = (),
 ) -> dict[str, Entry]:
     """Process utterances in batches, and skip those that an interrupted call has finished.
 
@@ -28,11 +29,12 @@ def process_resumably(
         ids: Utterance ids.
         batch_size: Utterances in a batch.
         process: Function that returns a JSON-serialisable result for each utterance id of a batch.
+        keys: Keys that every result has; a file without them is damaged, and everything is processed again.
 
     Returns:
         Results by utterance id.
     """
-    done = _resume(path, settings)
+    done = _resume(path, settings, keys)
     batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     left = [batch for batch in batches if not all(utterance in done for utterance in batch)]
     with path.open("a", encoding="utf-8") as file:
@@ -60,13 +62,15 @@ def file_fingerprint(path: str | Path) -> dict[str, Any]:
     return {"file": str(path), "size": stat and stat.st_size, "mtime": stat and stat.st_mtime}
 
 
-def _resume(path: Path, settings: Mapping[str, Any]) -> dict[str, Entry]:
+def _resume(path: Path, settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, Entry]:
     """Return the results of an interrupted call with the same settings, and remove incomplete lines from the file."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []  # without an incomplete last line
     try:
         complete = [json.loads(line) for line in lines]
         kept = {entry.pop("id"): entry for entry in complete[1:]} if complete and complete[0] == settings else {}
-    except (ValueError, AttributeError, KeyError, TypeError):  # damaged, such as by a power failure
+        if not all(isinstance(key, str) and entry.keys() >= set(keys) for key, entry in kept.items()):
+            kept = {}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):  # damaged, such as by a power failure
         kept = {}
     content = "".join(json.dumps(entry) + "\n" for entry in [settings, *({"id": key, **kept[key]} for key in kept)])
     write_files(path.parent, {path.name: content})

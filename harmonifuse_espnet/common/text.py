@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # content of a file that git-lfs has not downloaded
 _WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
@@ -20,6 +22,8 @@ _DELIMITERS = (",", ";", "\t", "|")
 _NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate, spaces
 _MAX_NAME_BYTES = 200  # file systems allow 255, with extension
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
+_MAX_QUOTED = 100  # characters
+_DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 
 
 def read_text(path: str | Path, remedy: str = "correct the path", fallback: str | None = None) -> str:
@@ -33,6 +37,7 @@ def read_text(path: str | Path, remedy: str = "correct the path", fallback: str 
     Raises:
         MissingFileError: if the file does not exist.
         InputError: if it is a folder, a git-lfs pointer, or not UTF-8; the message has the line.
+        AccessError: if it cannot be read for another reason, such as its permissions.
     """
     path = Path(path)
     try:
@@ -41,6 +46,10 @@ def read_text(path: str | Path, remedy: str = "correct the path", fallback: str 
         raise MissingFileError(f"{path}: no such file; {remedy}") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: a folder, expected a text file; {remedy}") from error
+    except ValueError as error:  # a zero byte or half of a surrogate pair in the path
+        raise InputError(f"{quote(str(path))}: a path with a character that no path can have; {remedy}") from error
+    except OSError as error:
+        raise AccessError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     if content.startswith(LFS_POINTER):
         raise InputError(f"{path}: a git-lfs pointer, not the file itself; run 'git lfs pull' in its repository")
     wide = _WIDE_MARKS.get(content[:2])
@@ -87,7 +96,7 @@ def normalize_text(text: str, where: str) -> str:
     words = " ".join(unicodedata.normalize("NFC", text).split())
     bad = next((char for char in words if char in _INVISIBLE or unicodedata.category(char) in ("Cc", "Cs")), None)
     if bad is not None:
-        raise InputError(f"{where}: {words!r} has the invisible character {code_points(bad)}; remove it")
+        raise InputError(f"{where}: {quote(words)} has the invisible character {code_points(bad)}; remove it")
     return words
 
 
@@ -101,9 +110,9 @@ def check_name(name: str, where: str) -> None:
     bad = next((char for char in name if char == "/" or unicodedata.category(char) in _NOT_IN_NAMES), None)
     if bad is not None:
         kind = "a slash" if bad == "/" else f"the space or invisible character {code_points(bad)}"
-        raise InputError(f"{where}: {name!r} has {kind}; use letters, digits, '-' and '_'")
+        raise InputError(f"{where}: {quote(name)} has {kind}; use letters, digits, '-' and '_'")
     if name in ("", ".", ".."):
-        raise InputError(f"{where}: {name!r} cannot be a name; use letters, digits, '-' and '_'")
+        raise InputError(f"{where}: {quote(name)} cannot be a name; use letters, digits, '-' and '_'")
     size = len(name.encode())
     if size > _MAX_NAME_BYTES:
         raise InputError(f"{where}: '{name[:40]}...' has {size} bytes, at most {_MAX_NAME_BYTES} fit into a file name")
@@ -130,6 +139,34 @@ def find_twin(name: str, others: Iterable[str]) -> str | None:
     return next((other for other in others if other != name and unicodedata.normalize("NFC", other) == form), None)
 
 
+def quote(value: Any) -> str:
+    """Return a value as in Python, for error messages: in one line, with escapes, and shortened.
+
+    Example:
+        >>> quote("a\\nb"), quote("9" * 200) == "'" + "9" * 100 + "'..."
+        ("'a\\\\nb'", True)
+    """
+    if isinstance(value, str):
+        return repr(value[:_MAX_QUOTED]) + ("..." if len(value) > _MAX_QUOTED else "")
+    text = repr(value)
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
+
+
+def parse_decimal(text: str) -> float:
+    """Return a finite number in ASCII digits, as other programs write it, with or without an exponent.
+
+    Raises:
+        ValueError: if it is another text, such as ``nan``, ``1_0`` or a number in other digits.
+
+    Example:
+        >>> parse_decimal("-1.5e1")
+        -15.0
+    """
+    if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(f"{quote(text)} is not a number")
+    return float(text)
+
+
 def read_csv(path: str | Path, columns: Collection[str], remedy: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of the line and the values of ``columns`` for each row of a csv file.
 
@@ -137,15 +174,18 @@ def read_csv(path: str | Path, columns: Collection[str], remedy: str) -> Iterato
 
     Raises:
         MissingFileError: if the file does not exist.
-        InputError: if a column is missing or a row has another number of fields.
+        InputError: if a column is missing or a duplicate, or a row has another number of fields.
     """
     text = read_text(path, remedy)
     header = text.split("\n", 1)[0]
     parsed = {delimiter: _split_row(header, delimiter) for delimiter in _DELIMITERS}
     chosen = next((delimiter for delimiter, names in parsed.items() if set(columns) <= set(names)), None)
     if chosen is None:
-        raise InputError(f"{path}: has the columns {header!r}, expected {', '.join(columns)}; {remedy}")
+        raise InputError(f"{path}: has the columns {quote(header)}, expected {', '.join(columns)}; {remedy}")
     names = parsed[chosen]
+    repeated = [column for column in columns if names.count(column) > 1]
+    if repeated:
+        raise InputError(f"{path}: has two columns {quote(repeated[0])}; {remedy}")
     rows = csv.reader(io.StringIO(text[len(header) + 1 :], newline=""), delimiter=chosen, strict=True)
     try:
         for row in rows:

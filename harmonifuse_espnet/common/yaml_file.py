@@ -10,47 +10,67 @@ from typing import Any
 import yaml
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.text import read_text
+from harmonifuse_espnet.common.text import quote, read_text
 
-_STRING = "tag:yaml.org,2002:str"
+_STRING, _NULL, _MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "null", "merge"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")  # YAML 1.1 needs the dot and the sign
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe loader that reads ``1e-3`` as a number and refuses duplicate keys.
-
-    It is not libyaml's, which crashes on deeply nested brackets.
-    """
+class _DumpLoader(yaml.SafeLoader):
+    """Safe loader that refuses duplicate keys. It is not libyaml's, which crashes on deeply nested brackets."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, int] = {}
+        seen: dict[Any, int] = {}
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
-            line = key.start_mark.line + 1
-            if key.value in seen:
+            value, line = self.construct_object(key), key.start_mark.line + 1
+            if value in seen:  # also 1 and 0x1, or yes and true
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key '{key.value}', also in line {seen[key.value]}", key.start_mark
+                    None, None, f"duplicate key {quote(key.value)}, also in line {seen[value]}", key.start_mark
                 )
-            seen[key.value] = line
+            seen[value] = line
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Join surrogate pairs, which JSON's escapes have."""
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or not _SURROGATE.search(value):
+            return value
+        try:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            problem = "one half of a surrogate pair is no character"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+class _Loader(_DumpLoader):
+    """The same, but ``1e-3`` is a number."""
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
-def read_yaml(path: str | Path, remedy: str = "correct the path") -> Any:
+def read_yaml(path: str | Path, remedy: str = "correct the path", dumped: bool = False) -> Any:
     """Return the content of a YAML file.
 
+    Args:
+        path: File to read.
+        remedy: What to do if it does not exist, for the error message.
+        dumped: Whether PyYAML wrote the file, which writes the text ``1e-3`` without quotes.
+
     Raises:
-        MissingFileError: if the file does not exist; ``remedy`` says what to do.
+        MissingFileError: if the file does not exist.
         InputError: if it is not UTF-8 or not valid YAML.
     """
-    return parse_yaml(read_text(path, remedy), str(path))
+    return parse_yaml(read_text(path, remedy), str(path), dumped)
 
 
-def parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str, dumped: bool = False) -> Any:
     """Return the value of a YAML text; ``where`` is the file or option, for error messages.
+
+    ``dumped`` is as in :func:`read_yaml`.
 
     Raises:
         InputError: if it is not valid YAML; the message has the line.
@@ -60,7 +80,7 @@ def parse_yaml(text: str, where: str) -> Any:
         {'lr': 0.001, 'tasks': ['asr', 'ser']}
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_DumpLoader if dumped else _Loader)
     except yaml.YAMLError as error:
         raise InputError(_describe(error, where)) from error
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:  # such as the date 2024-99-99
@@ -77,11 +97,11 @@ def check_strings(text: str, where: str) -> None:
     """
     root = yaml.compose(text, Loader=_Loader)
     for node in _scalars(root, set()) if root else ():
-        if node.tag != _STRING and node.value:
-            value = yaml.load(node.value, Loader=_Loader)
+        if node.tag != _STRING and (node.value or node.tag != _NULL):
+            value = _Loader("").construct_object(node)
             raise InputError(
-                f"{where}:{node.start_mark.line + 1}: YAML reads {node.value} as {value!r}, not as a word; write it in "
-                f'quotes: "{node.value}"'
+                f"{where}:{node.start_mark.line + 1}: YAML reads {node.value[:50]} as {quote(value)}, not as a word; "
+                f'write it in quotes: "{node.value[:50]}"'
             )
 
 

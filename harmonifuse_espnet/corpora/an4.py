@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import atomic_path
-from harmonifuse_espnet.common.text import read_lines
+from harmonifuse_espnet.common.text import quote, read_lines
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
@@ -62,10 +63,11 @@ def _read_part(root: Path, part: str, task: str) -> list[Utterance]:
         match = re.fullmatch(r"(?:<s> )?(.*?)(?: </s>)? *\((.+)\)", line)
         if match is None or match[2] != name or name.count("-") != 2:
             raise InputError(
-                f"{transcripts_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got '{line}'. {REMEDY}"
+                f"{transcripts_file}:{number}: expected 'WORDS ({name})' as in {ids_file.name}, got {quote(line)}. "
+                f"{REMEDY}"
             )
         session, speaker, last = name.split("-")
-        audio = _find_audio(root / "wav" / file)
+        audio = _find_audio(Path(f"{root}/wav/{file}"))  # "/" would leave the corpus if file starts with a slash
         rows.append(Utterance(f"{speaker}-{session}-{last}", str(audio), match[1].strip(), audio.parent.name, task))
     return sorted(rows, key=lambda row: row.id)
 
@@ -77,8 +79,8 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
 
 def _find_audio(stem: Path) -> Path:
     for extension in EXTENSIONS:
-        if stem.with_name(stem.name + extension).is_file():
-            return stem.with_name(stem.name + extension)
+        if os.path.isfile(f"{stem}{extension}"):
+            return Path(f"{stem}{extension}")
     raise MissingFileError(f"{stem}: no audio with the extension {', '.join(EXTENSIONS)}. {REMEDY}")
 
 

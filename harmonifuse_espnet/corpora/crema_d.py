@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.text import read_csv
+from harmonifuse_espnet.common.text import quote, read_csv
 from harmonifuse_espnet.data.audio import is_lfs_pointer
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
@@ -66,7 +66,7 @@ def prepare(
         raise InputError(f"unknown emotion label '{unknown[0]}'; CREMA-D has {', '.join(EMOTIONS)}")
     root = corpus_root(corpus_dir, "AudioWAV/1001_DFA_ANG_XX.wav and so on", REMEDY)
     clips = _find_clips(root / "AudioWAV")
-    genders = _read_genders(root / "VideoDemographics.csv") if label == "gender" else {}
+    genders = read_genders(root / "VideoDemographics.csv") if label == "gender" else {}
     actors = {match["actor"] for match, _ in clips}
     parts = dict.fromkeys(actors, one_set) if one_set else split_actors(actors)
     sets: dict[str, list[Utterance]] = {name: [] for name in ([one_set] if one_set else SETS)}
@@ -114,14 +114,19 @@ def _find_clips(folder: Path) -> list[tuple[re.Match[str], Path]]:
     return list(clips.values())
 
 
-def _read_genders(path: Path) -> dict[str, str]:
-    """Return actor -> ``female`` or ``male``."""
+def read_genders(path: Path) -> dict[str, str]:
+    """Return actor -> ``female`` or ``male``, from ``VideoDemographics.csv``.
+
+    Raises:
+        MissingFileError: if the file does not exist.
+        InputError: on an invalid line or a duplicate actor.
+    """
     genders = {}
     for number, row in read_csv(path, ["ActorID", "Sex"], "restore the release's file"):
-        if row["Sex"] not in ("Female", "Male") or row["ActorID"] in genders:
+        if row["Sex"] not in ("Female", "Male") or row["ActorID"] in genders or not row["ActorID"]:
             raise InputError(
-                f"{path}:{number}: actor '{row['ActorID']}' with sex '{row['Sex']}'; expected Female or Male, and each "
-                "actor once; restore the release's file"
+                f"{path}:{number}: actor {quote(row['ActorID'])} with sex {quote(row['Sex'])}; expected Female or "
+                "Male, and each actor once; restore the release's file"
             )
         genders[row["ActorID"]] = row["Sex"].lower()
     return genders

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.text import read_lines
+from harmonifuse_espnet.common.text import quote, read_lines
 from harmonifuse_espnet.corpora.iemocap_labels import COUNTS, DIALOGS, SESSION_COUNTS, WAVS
 
 REMEDY = "IEMOCAP is licensed: request it at https://sail.usc.edu/iemocap/iemocap_release.htm"
 EVALUATION = re.compile(r"\[[\d.]+ - [\d.]+\]\t(?P<id>Ses\w+)\t(?P<label>\w+)\t")
+_AGAIN = "unpack the release again"
+ID = re.compile(r"Ses\w+")
 TRANSCRIPT = re.compile(r"(?P<id>Ses\w+) \[[\d.]+-[\d.]+\]:(?P<words>.*)")
 
 
@@ -112,17 +114,16 @@ def _sessions(root: Path) -> list[Path]:
 
 
 def _read_session(session: Path, wavs: Mapping[str, Path]) -> Iterator[Turn]:
-    words = {}
-    for path in _text_files(session / "dialog" / "transcriptions"):
-        matches = (TRANSCRIPT.match(line) for _, line in _read_lines(path))
-        words.update({match["id"]: match["words"].strip() for match in matches if match})
+    words = _read_transcripts(session)
     for path in _text_files(session / "dialog" / "EmoEvaluation"):
         for number, line in _read_lines(path):
-            if not line.startswith("["):
+            if not line.lstrip().startswith("["):
                 continue
-            match = EVALUATION.match(line)
+            match = EVALUATION.match(line.lstrip())
             if match is None:
-                raise InputError(f"{path}:{number}: expected '[start - end]<TAB>id<TAB>label<TAB>...', got {line!r}")
+                raise InputError(
+                    f"{path}:{number}: expected '[start - end]<TAB>id<TAB>label<TAB>...', got {quote(line)}; {_AGAIN}"
+                )
             if match["label"] not in COUNTS:
                 raise InputError(
                     f"{path}:{number}: unknown emotion label '{match['label']}'; the release has {', '.join(COUNTS)}"
@@ -130,7 +131,27 @@ def _read_session(session: Path, wavs: Mapping[str, Path]) -> Iterator[Turn]:
             if match["id"] not in wavs:
                 wav = session / "sentences" / "wav" / path.stem / f"{match['id']}.wav"
                 raise MissingFileError(f"{wav}: missing, but {path}:{number} has its label; unpack the release again")
-            yield Turn(match["id"], wavs[match["id"]], match["label"], words.get(match["id"]))
+            text = words.get(match["id"])
+            if isinstance(text, InputError):
+                raise text
+            yield Turn(match["id"], wavs[match["id"]], match["label"], text)
+
+
+def _read_transcripts(session: Path) -> dict[str, str | InputError]:
+    """Return id -> transcript; an error if the line of the id has no transcript, or there are two different ones."""
+    words: dict[str, str | InputError] = {}
+    for path in _text_files(session / "dialog" / "transcriptions"):
+        for number, line in _read_lines(path):
+            name, match = ID.match(line.lstrip()), TRANSCRIPT.match(line.lstrip())
+            if name is None:  # such as "M: Yeah."
+                continue
+            found = match["words"].strip() if match else None
+            if found is None:
+                expected = f"'{name[0]} [start-end]: words'"
+                words[name[0]] = InputError(f"{path}:{number}: expected {expected}, got {quote(line)}; {_AGAIN}")
+            elif words.setdefault(name[0], found) != found:
+                words[name[0]] = InputError(f"{path}:{number}: a second transcript of {name[0]}; {_AGAIN}")
+    return words
 
 
 def _text_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from harmonifuse_espnet.common.command_line import add_boolean
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.progress import progress
-from harmonifuse_espnet.common.text import read_lines
+from harmonifuse_espnet.common.text import quote, read_lines
 from harmonifuse_espnet.data.datadir import Utterance, corpus_root
 
 TASK = "asr"
@@ -29,6 +29,7 @@ REMEDY = (
     "Download the subsets with python -m harmonifuse_espnet.bin.download, or from https://www.openslr.org/12 "
     "(mini subsets: https://www.openslr.org/31)."
 )
+_RESTORE = "restore the release's file"
 TRANSCRIPTS = "[!.]*/[!.]*/[!.]*.trans.txt"  # in <reader>/<chapter>, without hidden files
 GENDERS = {"F": "female", "M": "male"}
 TargetOf = Callable[[str, str], str]  # (reader, transcript) -> target
@@ -107,15 +108,19 @@ def read_genders(path: Path) -> dict[str, str]:
 
     Raises:
         MissingFileError: if the file does not exist.
-        InputError: on an invalid line.
+        InputError: on an invalid line or a duplicate reader.
     """
     genders = {}
-    for number, line in read_lines(path, "restore the release's file"):
+    for number, line in read_lines(path, _RESTORE):
         if not line.strip() or line.startswith(";"):
             continue
         fields = [field.strip() for field in line.split("|", 4)]  # one reader's name contains a bar
-        if len(fields) != 5 or fields[1] not in GENDERS:
-            raise InputError(f"{path}:{number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got {line!r}")
+        if len(fields) != 5 or fields[1] not in GENDERS or not fields[0]:
+            raise InputError(
+                f"{path}:{number}: expected 'ID | F or M | SUBSET | MINUTES | NAME', got {quote(line)}; {_RESTORE}"
+            )
+        if fields[0] in genders:
+            raise InputError(f"{path}:{number}: duplicate reader {quote(fields[0])}; {_RESTORE}")
         genders[fields[0]] = GENDERS[fields[1]]
     return genders
 
@@ -127,7 +132,7 @@ def _target_function(label: str, text_case: str, speakers: Path) -> TargetOf:
 
     def gender(reader: str, transcript: str) -> str:
         if reader not in genders:
-            raise InputError(f"{speakers}: reader {reader} is not in SPEAKERS.TXT; restore the release's file")
+            raise InputError(f"{speakers}: reader {reader} is not in SPEAKERS.TXT; {_RESTORE}")
         return genders[reader]
 
     return gender
@@ -167,12 +172,12 @@ def _read_transcripts(path: Path, audio: set[str], target_of: TargetOf, task: st
     speaker = path.name.removesuffix(".trans.txt")
     reader, folder = speaker.split("-")[0], str(path.parent)
     rows = []
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, _RESTORE):
         name, _, text = line.strip().partition(" ")
         if not name:
             continue
         if not text or not name.startswith(f"{speaker}-"):
-            raise InputError(f"{path}:{number}: expected '{speaker}-<nnnn> TEXT', got {line!r}")
+            raise InputError(f"{path}:{number}: expected '{speaker}-<nnnn> TEXT', got {quote(line)}; {_RESTORE}")
         file = f"{folder}/{name}.flac"
         if f"{name}.flac" not in audio:
             raise MissingFileError(f"{file}: missing, but {path}:{number} transcribes it; unpack the subset again")

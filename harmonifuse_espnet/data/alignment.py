@@ -13,7 +13,7 @@ duration cost keeps boundaries from stop closures within words, which have low e
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.text import read_lines
+from harmonifuse_espnet.common.text import parse_decimal, quote, read_lines
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
 CTM = "ctm"  # file name in a dump folder
@@ -138,6 +138,8 @@ def format_ctm(utterances: Mapping[str, Iterable[Word]]) -> str:
 def read_ctm(path: str | Path) -> dict[str, list[Word]]:
     """Read the words of each utterance; lines that start with ``;;`` are comments.
 
+    The word may be followed by a confidence, which is not used.
+
     Raises:
         MissingFileError: if the file does not exist.
         InputError: on an invalid line; the message has its number.
@@ -147,13 +149,13 @@ def read_ctm(path: str | Path) -> dict[str, list[Word]]:
         if line.startswith(COMMENT):
             continue
         try:
-            utterance, _, start_field, duration_field, text, *_ = line.split()
-            start, duration = float(start_field), float(duration_field)
-            if not (0 <= start < math.inf and 0 < duration < math.inf):
+            utterance, _, start_field, duration_field, text, *confidence = re.split(r"[ \t]+", line.strip(" \t"))
+            start, duration = parse_decimal(start_field), parse_decimal(duration_field)
+            if start < 0 or duration <= 0 or len(confidence) > 1:
                 raise ValueError
         except ValueError as error:
             raise InputError(
-                f"{path}:{number}: expected 'utterance channel start duration word' in seconds, got {line.rstrip()!r}; "
+                f"{path}:{number}: expected 'utterance channel start duration word' in seconds, got {quote(line)}; "
                 "remove the file and run ./run.sh --stage 5 --align true"
             ) from error
         utterances.setdefault(utterance, []).append(Word(text, start, round(start + duration, 4)))

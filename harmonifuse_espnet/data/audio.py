@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -11,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 import kaldiio
 import numpy as np
 import soundfile
+from kaldiio import python_wave
 from numpy.typing import NDArray
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.text import LFS_POINTER
-from harmonifuse_espnet.data.audio_header import declared_frames, flac_md5_differs, is_complete_ogg, undeclared_bytes
+from harmonifuse_espnet.data.audio_header import (
+    declared_frames,
+    declared_frames_in_ark,
+    flac_md5_differs,
+    is_complete_ogg,
+    undeclared_bytes,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +32,19 @@ SAMPLE_RATE = 16000  # hertz, of all audio that the model reads
 FORMATS = ("flac", "wav")
 _FULL_SCALE = 32768
 _UNKNOWN_FRAMES = 1 << 48  # libsndfile reports at least this many frames if a FLAC header has no length
+_ARK_ERRORS = (  # of kaldiio for an entry that is damaged, or not there
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    python_wave.Error,
+)
 _IN_ARK = re.compile(r"(?P<ark>.+):\d+$")
 
 
@@ -146,13 +167,22 @@ def _read_file(path: Path, verify: bool) -> tuple[NDArray[np.float32], int]:
 
 
 def _read_ark(location: str) -> tuple[NDArray[np.float32], int]:
+    path, offset = location.rsplit(":", 1)
+    if is_lfs_pointer(Path(path)):
+        raise InputError(f"{path}: a git-lfs pointer, not an archive; run 'git lfs pull' in its repository")
     try:
         entry = kaldiio.load_mat(location)
-    except (soundfile.LibsndfileError, ValueError, EOFError, AssertionError, UnicodeDecodeError) as error:
-        raise InputError(f"{location}: not an audio entry of a Kaldi archive, or damaged ({error})") from error
+    except _ARK_ERRORS as error:
+        reason = " ".join(str(error).split()).rstrip(".") or "incomplete"
+        raise InputError(
+            f"{location}: not an audio entry of a Kaldi archive, or damaged ({reason}); write the archive again"
+        ) from error
     if not isinstance(entry, tuple):
-        raise InputError(f"{location}: this entry of the archive is a matrix, not audio")
+        raise InputError(f"{location}: this entry of the archive is a matrix, not audio; write audio into wav.scp")
     rate, samples = entry
+    declared = declared_frames_in_ark(Path(path), int(offset)) or len(samples)
+    if len(samples) < declared:
+        raise InputError(f"{location}: truncated, {len(samples)} of {declared} samples; write the archive again")
     return as_float(samples, location), int(rate)
 
 

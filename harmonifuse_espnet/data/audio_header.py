@@ -16,6 +16,8 @@ _STREAMED_BYTES = 0x7FFFF000  # lengths from here on mean "unknown": the file wa
 _DECLARED = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _OTHER_COUNT = re.compile(r"Frame count read from 'COMM' chunk \((\d+)\) not equal")
 _MAX_TRAILING_BYTES = 64  # after the last chunk; some programs pad their files
+_W64_CHUNK_HEADER = 24  # bytes, which count as part of the chunk
+_MAX_HEADER_BYTES = 4096  # before the audio of an entry of an archive
 _OGG_PAGE, _OGG_LAST = b"OggS", 4  # the flag of the last page
 _OGG_MAX_PAGE = 65307  # bytes
 
@@ -34,7 +36,9 @@ def declared_frames(path: Path, file: soundfile.SoundFile, read: int) -> int:
         return int(count[1]) if count else read
     if file.format == "AU":
         declared_bytes, present_bytes = _read_au_header(path)
-        return read * max(declared_bytes, present_bytes) // max(present_bytes, 1)
+        return -(-read * max(declared_bytes, present_bytes) // max(present_bytes, 1))
+    if file.format in ("RF64", "W64"):
+        return max(_declared_in_64_bits(file.extra_info), read)
     other = _OTHER_COUNT.search(file.extra_info)
     if other:
         return int(other[1])
@@ -42,7 +46,39 @@ def declared_frames(path: Path, file: soundfile.SoundFile, read: int) -> int:
     if declared is None or int(declared[1]) >= _STREAMED_BYTES:
         return max(file.frames, read)
     declared_bytes, present_bytes = int(declared[1]), int(declared[2])
-    return file.frames * declared_bytes // max(present_bytes, 1) if file.frames else declared_bytes
+    return -(-file.frames * declared_bytes // max(present_bytes, 1)) if file.frames else declared_bytes
+
+
+def _declared_in_64_bits(info: str) -> int:
+    """Return the number of frames from libsndfile's description of a RF64 or W64 file; 0 if it is not there."""
+    frames = re.search(r"^  Frames +: (\d+)", info, re.MULTILINE)
+    size, align = (re.search(rf"^ *{name} *: (\d+)", info, re.MULTILINE) for name in ("data", "Block Align"))
+    if frames or not size or not align:
+        return int(frames[1]) if frames else 0
+    return max(int(size[1]) - _W64_CHUNK_HEADER, 0) // max(int(align[1]), 1)
+
+
+def declared_frames_in_ark(path: Path, offset: int) -> int | None:
+    """Return the number of frames that a wav entry of a Kaldi archive declares; None if it does not tell.
+
+    Args:
+        path: Archive.
+        offset: Position of the entry in bytes.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        head = file.read(_MAX_HEADER_BYTES)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return None
+    position, align = 12, 1
+    while position + 24 <= len(head):
+        name, length = struct.unpack_from("<4sI", head, position)
+        if name == b"fmt ":
+            (align,) = struct.unpack_from("<H", head, position + 20)
+        if name == b"data":
+            return length // max(align, 1) if length < _STREAMED_BYTES else None
+        position += 8 + length + length % 2
+    return None
 
 
 def _read_au_header(path: Path) -> tuple[int, int]:

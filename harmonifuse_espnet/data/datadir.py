@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import unicodedata
@@ -12,11 +11,20 @@ from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.files import write_files
-from harmonifuse_espnet.common.text import check_name, code_points, find_twin, normalize_text, read_lines
+from harmonifuse_espnet.common.text import (
+    check_name,
+    code_points,
+    find_twin,
+    normalize_text,
+    parse_decimal,
+    quote,
+    read_lines,
+)
 
 TABLES = ("text", "utt2spk", "utt2task")
 SEGMENTS = "segments"
 REMEDY = "run the stage that creates this file"
+_LENGTH = re.compile(r"[1-9][0-9]{0,14}")
 _PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[!-.0-~]{1,200}")  # fast path of check_name
 
 
@@ -107,7 +115,7 @@ def read_table(path: str | Path, allow_empty: bool = False) -> dict[str, str]:
     for number, line in read_lines(path, REMEDY):
         key, *value = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1)
         if not value and not (allow_empty and key):
-            raise InputError(f"{path}:{number}: expected 'key value', got {line.rstrip()!r}; correct the line")
+            raise InputError(f"{path}:{number}: expected 'key value', got {quote(line.rstrip())}; correct the line")
         if not _PLAIN_NAME.fullmatch(key):
             check_name(key, f"{path}:{number}")
         if key in table:
@@ -125,8 +133,10 @@ def read_lengths(path: str | Path) -> dict[str, int]:
     """
     lengths = read_table(path)
     for key, length in lengths.items():
-        if not (length.isascii() and length.isdecimal() and int(length)):
-            raise InputError(f"{path}: '{key}' has the length '{length}', expected a positive integer; {REMEDY} again")
+        if not _LENGTH.fullmatch(length):
+            raise InputError(
+                f"{path}: '{key}' has the length {quote(length)}, expected a positive integer; {REMEDY} again"
+            )
     return {key: int(length) for key, length in lengths.items()}
 
 
@@ -167,13 +177,13 @@ def _read_segments(path: Path, recordings: dict[str, str]) -> tuple[dict[str, st
     audio, segments = {}, {}
     for utterance, value in read_table(path).items():
         try:
-            recording, start_field, end_field = value.split()
-            start, end = float(start_field), float(end_field)
+            recording, start_field, end_field = re.split(r"[ \t]+", value)
+            start, end = parse_decimal(start_field), parse_decimal(end_field)
         except ValueError as error:
             raise InputError(
-                f"{path}: '{utterance}' has {value!r}, expected a recording, and a start and an end in seconds"
+                f"{path}: '{utterance}' has {quote(value)}, expected a recording, and a start and an end in seconds"
             ) from error
-        if not 0 <= start < math.inf or not (end == -1 or start < end < math.inf):
+        if start < 0 or not (end == -1 or start < end):
             raise InputError(
                 f"{path}: '{utterance}' is from {start_field} s to {end_field} s; expected 0 <= start < end, or an end "
                 "of -1 for the end of the recording"
@@ -190,7 +200,7 @@ def _read_segments(path: Path, recordings: dict[str, str]) -> tuple[dict[str, st
 def _describe(name: str, others: Iterable[str]) -> str:
     """Return an id in quotes; if another id looks the same, with the code points of both."""
     twin = None if name.isascii() else find_twin(name, others)
-    return f"'{name}'" if twin is None else f"'{name}' ({code_points(name)}; the file has {code_points(twin)})"
+    return quote(name) if twin is None else f"'{name}' ({code_points(name)}; the file has {code_points(twin)})"
 
 
 def _check(rows: list[Utterance], out_dir: Path) -> None:

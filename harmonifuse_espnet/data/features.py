@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import kaldiio
 import numpy as np
 
+from harmonifuse_espnet.common.errors import UserError
 from harmonifuse_espnet.common.files import atomic_path, write_files, writing
+from harmonifuse_espnet.common.json_file import read_json
 from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
 from harmonifuse_espnet.data.datadir import format_table, read_table
@@ -76,13 +78,32 @@ def dump_features(
         shard = utterances[start : start + SHARD_SIZE]
         ark, index = folder / f"feats.{number}.ark", folder / f"feats.{number}.json"
         made_with = {**settings, "sources": [[key, wav_scp[key], *audio_stat(wav_scp[key])] for key in shard]}
-        known = json.loads(index.read_text(encoding="utf-8")) if index.is_file() and ark.is_file() else {}
-        if known.get("made_with") != made_with:
+        entries = load_entries(ark, index, made_with)
+        if entries is None:
             with writing(folder):
                 index.unlink(missing_ok=True)
-            known = {"made_with": made_with, "entries": _write_ark(ark, shard, wav_scp, extract)}
-            write_files(folder, {index.name: json.dumps(known)})
-        yield {key: (location, frames) for key, (location, frames) in known["entries"].items()}
+            entries = _write_ark(ark, shard, wav_scp, extract)
+            write_files(folder, {index.name: json.dumps({"made_with": made_with, "entries": entries})})
+        yield entries
+
+
+def load_entries(ark: Path, index: Path, made_with: Mapping[str, Any]) -> dict[str, tuple[str, int]] | None:
+    """Return the entries of an archive from its index; None if they are not up to date, or the index is damaged.
+
+    Args:
+        ark: Archive of a shard.
+        index: Its index.
+        made_with: Settings and sources, which have the ids of the shard's utterances.
+    """
+    try:
+        known = read_json(index, "") if ark.is_file() else None
+        if known is None or known["made_with"] != made_with:
+            return None
+        entries = {key: (location, frames) for key, (location, frames) in known["entries"].items()}
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):  # not started, or damaged by a power failure
+        return None
+    are_valid = all(isinstance(location, str) and type(frames) is int for location, frames in entries.values())
+    return entries if are_valid and list(entries) == [source[0] for source in made_with["sources"]] else None
 
 
 def _write_ark(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.text import read_text
+from harmonifuse_espnet.common.json_file import read_json
+from harmonifuse_espnet.common.text import quote
 
 MADE_FROM = "made_from.json"
 _TOKENIZER = (
@@ -66,23 +68,39 @@ def check_sources(folder: str | Path, remedy: str) -> None:
         remedy: What to do after a change, such as "run stage 2 again".
 
     Raises:
-        InputError: if a source has changed; the message has both numbers of utterances and both checksums.
+        InputError: if a source has changed, with both numbers of utterances and both checksums; if the record is
+            damaged.
     """
-    path = Path(folder) / MADE_FROM
+    _check_sources(Path(folder), remedy, ())
+
+
+def _check_sources(folder: Path, remedy: str, derived: tuple[Path, ...]) -> None:
+    """Check the sources of a folder, from which the folders ``derived`` were made."""
+    path = folder / MADE_FROM
     if not path.is_file():
         return
-    try:
-        recorded = json.loads(read_text(path))
-        known = {Path(source): _format(then) for source, then in recorded.items()}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the record of a stage ({error}); {remedy}") from error
-    for source, then in known.items():
-        if not source.exists():
+    recorded = read_json(path, remedy)
+    if not isinstance(recorded, dict):
+        raise InputError(f"{path}: not the record of a stage: {quote(recorded)}; {remedy}")
+    for name, record in recorded.items():
+        source, then = Path(name), _read_record(path, name, record, remedy)
+        if not os.path.exists(source):
             continue
-        check_sources(source, f"run the stage that makes {source} again, then {remedy}")
+        if source in (folder, *derived):
+            raise InputError(f"{path}: the folder {source} was made from itself; {remedy}")
+        _check_sources(source, f"run the stage that makes {source} again, then {remedy}", (folder, *derived))
         now = _format(_describe(source))
         if now != then:
             raise InputError(f"{folder} was made from {source} with {then}, which now has {now}; {remedy}")
+
+
+def _read_record(path: Path, name: str, record: Any, remedy: str) -> str:
+    """Return the description of a source as it was; ``record`` is its entry in the file ``path``."""
+    kinds = {"utterances": int, "checksum": str}
+    valid = isinstance(record, dict) and all(type(value) is kinds.get(key) for key, value in record.items())
+    if not valid or not name or "checksum" not in record:
+        raise InputError(f"{path}: not the record of a stage: {quote(name)} has {quote(record)}; {remedy}")
+    return _format(record)
 
 
 def _describe(source: Path) -> dict[str, Any]:

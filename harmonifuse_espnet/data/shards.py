@@ -17,8 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.errors import InputError, UserError
 from harmonifuse_espnet.common.files import write_files, writing
+from harmonifuse_espnet.common.json_file import read_json
 from harmonifuse_espnet.data.audio import (
     ark_entry,
     audio_file,
@@ -114,17 +115,24 @@ def load_up_to_date(shard: Shard, folder: Path, options: AudioOptions) -> list[F
     A shard with unreadable sources is never up to date.
     """
     try:
-        state = json.loads((folder / shard.name / "shard.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):  # not started, or interrupted by a power failure
-        return None
-    if state["fingerprint"] != shard.fingerprint(options):
-        return None
-    for name, size in state["files"].items():
-        path = folder / shard.name / name
-        if not path.is_file() or path.stat().st_size != size:
+        state = read_json(folder / shard.name / "shard.json", "")
+        if state["fingerprint"] != shard.fingerprint(options):
             return None
-    results = [FormatResult(**record) for record in state["records"]]
+        sizes = {folder / shard.name / name: size for name, size in state["files"].items()}
+        results = [FormatResult(**record) for record in state["records"]]
+    except (UserError, KeyError, TypeError, AttributeError):  # not started, or damaged by a power failure
+        return None
+    is_complete = all(os.path.isfile(path) and os.path.getsize(path) == size for path, size in sizes.items())
+    ids = [source.id for source in shard.sources]
+    if not is_complete or [result.id for result in results] != ids or not all(map(_is_valid, results)):
+        return None
     return None if any(result.bad for result in results) else results
+
+
+def _is_valid(result: FormatResult) -> bool:
+    """Whether a result from a file has the right types."""
+    texts, numbers = (result.location, result.reason), (result.num_samples, result.clamped)
+    return all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
 
 
 def format_shard(shard: Shard, folder: Path, options: AudioOptions) -> list[FormatResult]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.data.datadir import check_same_ids, read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
 
@@ -34,7 +35,7 @@ def read_targets(data_dir: str | Path, tasks: Tasks) -> dict[str, Target]:
         name = utt2task[utterance]
         if name not in tasks:
             raise InputError(
-                f"{data_dir / 'utt2task'}: utterance '{utterance}' has the task '{name}', the table of tasks has "
+                f"{data_dir / 'utt2task'}: utterance '{utterance}' has the task {quote(name)}, the table of tasks has "
                 f"{', '.join(tasks)}; correct the folder or add the task to the table"
             )
         where = f"{data_dir / 'text'}, utterance '{utterance}'"

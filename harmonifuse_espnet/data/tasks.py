@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from harmonifuse_espnet.common.errors import InputError
-from harmonifuse_espnet.common.text import check_name, normalize_text, read_text
+from harmonifuse_espnet.common.text import check_name, normalize_text, quote, read_text
 from harmonifuse_espnet.common.yaml_file import check_strings, parse_yaml
 
 TARGET_KINDS = ("text", "label")
@@ -68,7 +68,7 @@ class SpeechTask:
             return target
         if target not in self.labels:
             raise InputError(
-                f"{where}: unknown label '{target}' for task '{self.name}', which has {', '.join(self.labels)}; "
+                f"{where}: unknown label {quote(target)} for task '{self.name}', which has {', '.join(self.labels)}; "
                 "correct the data folder's text or add the label to the table of tasks"
             )
         return self.labels[target]
@@ -85,7 +85,7 @@ def build_tasks(table: Mapping[str, Any]) -> Tasks:
             held-out prompt that is empty or among ``prompts``, fewer than two labels, or two labels with the same text.
     """
     if not isinstance(table, Mapping) or not table:
-        raise InputError(f"the table of tasks must be a mapping of task names, got {table!r}")
+        raise InputError(f"the table of tasks must be a mapping of task names, got {quote(table)}")
     for name in table:
         check_name(_string(name, "the table of tasks"), "the table of tasks")
     return {name: _build_task(name, index, entry) for index, (name, entry) in enumerate(table.items())}
@@ -111,7 +111,7 @@ def load_tasks(path: str | Path) -> dict[str, Any]:
 
 def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
     if not isinstance(entry, Mapping):
-        raise InputError(f"task '{name}' must be a mapping with answer and prompts, got {entry!r}")
+        raise InputError(f"task '{name}' must be a mapping with answer and prompts, got {quote(entry)}")
     where = f"task '{name}'"
     unknown = {str(key) for key in entry} - KEYS
     if unknown:
@@ -123,12 +123,12 @@ def _build_task(name: str, index: int, entry: Mapping[str, Any]) -> SpeechTask:
     for prompt in held_out:
         if not prompt or prompt in prompts:
             raise InputError(
-                f"task '{name}' has the held-out prompt {prompt!r}, which is "
+                f"task '{name}' has the held-out prompt {quote(prompt)}, which is "
                 f"{'one of its prompts' if prompt else 'empty'}; change or remove it in 'held_out_prompts'"
             )
     answer = entry.get("answer")
     if answer not in TARGET_KINDS:
-        raise InputError(f"task '{name}' has answer: {answer!r}; expected {' or '.join(TARGET_KINDS)}")
+        raise InputError(f"task '{name}' has answer: {quote(answer)}; expected {' or '.join(TARGET_KINDS)}")
     labels = _label_texts(entry.get("labels") or {}, where)
     if answer == "label" and len(labels) < 2:
         raise InputError(f"task '{name}' has answer: label and {len(labels)} labels; add at least two under 'labels'")
@@ -151,11 +151,11 @@ def _label_texts(labels: Any, where: str) -> dict[str, str]:
 def _texts(values: Any, where: str, key: str) -> tuple[str, ...]:
     """Return a list of texts in one form."""
     if values is not None and not isinstance(values, (list, tuple)):
-        raise InputError(f"{where} has {key}: {values!r}; expected a list, such as [{values}]")
+        raise InputError(f"{where} has {key}: {quote(values)}; expected a list, such as [{values}]")
     return tuple(normalize_text(_string(value, f"{where}, {key}"), f"{where}, {key}") for value in values or ())
 
 
 def _string(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{where}: {value!r} is not a text; write it in quotes")
+        raise InputError(f"{where}: {quote(value)} is not a text; write it in quotes")
     return value

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.data.datadir import TABLES, check_same_ids, read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
 
@@ -48,7 +49,7 @@ def read_references(data_dir: Path, tasks: Tasks) -> References:
     unknown = sorted(set(names.values()) - set(tasks))
     if unknown:
         raise InputError(
-            f"{data_dir / 'utt2task'}: unknown task '{unknown[0]}'; the table of tasks has {', '.join(tasks)}; "
+            f"{data_dir / 'utt2task'}: unknown task {quote(unknown[0])}; the table of tasks has {', '.join(tasks)}; "
             "add the task to the table, or pass the table of the training"
         )
     return References(tables["text"], {key: tasks[name] for key, name in names.items()}, tables["utt2spk"])

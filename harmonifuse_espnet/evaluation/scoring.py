@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import DecodeDir
+from harmonifuse_espnet.common.json_file import read_json_lines
+from harmonifuse_espnet.common.text import quote
 from harmonifuse_espnet.data.datadir import read_table
 from harmonifuse_espnet.data.tasks import SpeechTask, Tasks
 from harmonifuse_espnet.evaluation.degenerate import count_degenerate
@@ -77,13 +78,13 @@ def check_label_probs(path: Path, utt2task: Mapping[str, SpeechTask], hypotheses
             probabilities do not sum to 1, or its hypothesis is not the most probable label.
     """
     found: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, entry in read_json_lines(path, "decode again"):
         with _prefix_errors(f"{path}:{number}"):
-            key, probs = _parse_probs(line)
+            key, probs = _parse_probs(entry)
             if key in found:
-                raise InputError(f"duplicate utterance '{key}'; decode again")
+                raise InputError(f"duplicate utterance {quote(key)}; decode again")
             if key not in utt2task:
-                raise InputError(f"'{key}' is not an utterance of a task with labels; decode again")
+                raise InputError(f"{quote(key)} is not an utterance of a task with labels; decode again")
             found.add(key)
             _check_probs(key, probs, utt2task[key], hypotheses[key])
     missing = sorted(set(utt2task) - found)
@@ -123,12 +124,15 @@ def _read_hypotheses(folder: DecodeDir, utt2task: Mapping[str, SpeechTask]) -> H
     return hypotheses
 
 
-def _parse_probs(line: str) -> tuple[str, dict[str, float]]:
-    try:
-        entry = json.loads(line)
-        return str(entry["id"]), {str(label): float(value) for label, value in entry["probs"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {line!r}') from error
+def _parse_probs(entry: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    key, probs = entry.get("id"), entry.get("probs")
+    if not isinstance(key, str) or not isinstance(probs, dict) or len(entry) != 2 or not _are_numbers(probs.values()):
+        raise InputError(f'expected {{"id": ..., "probs": {{label: number}}}}, got {quote(entry)}; decode again')
+    return key, probs
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
 
 
 def _check_probs(key: str, probs: Mapping[str, float], task: SpeechTask, hypothesis: str) -> None:

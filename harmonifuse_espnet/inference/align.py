@@ -58,7 +58,7 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
     tables = {name: read_table(data_dir / name) for name in TABLES}
     check_same_ids(data_dir, tables)
     settings = {"model": file_fingerprint(model_file), "data": _digest(tables)}
-    if _read_settings(data_dir / CTM) == settings:
+    if read_settings(data_dir / CTM) == settings:
         return f"{data_dir / CTM}: up to date"
     from harmonifuse_espnet.inference.speech2text import Speech2Text
 
@@ -123,7 +123,7 @@ def _find_ctc_peaks(
 
     lengths = read_lengths(partial.parent / "utt2num_samples")
     by_length = longest_first({key: lengths[key] for key in texts})
-    done = process_resumably(partial, settings, by_length, batch_size, align_batch)
+    done = process_resumably(partial, settings, by_length, batch_size, align_batch, {"peaks"})
     return {key: entry["peaks"] for key, entry in done.items()}
 
 
@@ -146,12 +146,12 @@ def _digest(tables: Mapping[str, Mapping[str, str]]) -> str:
     return hashlib.sha256(json.dumps([tables, stats], sort_keys=True).encode()).hexdigest()
 
 
-def _read_settings(ctm: Path) -> Any:
+def read_settings(ctm: Path) -> Any:
     """Return the settings in the first line of a ``ctm``; None if it is missing or written by another program."""
     if not ctm.is_file():
         return None
     _, first = next(read_lines(ctm), (0, ""))
     try:
         return json.loads(first.removeprefix(COMMENT)) if first.startswith(f"{COMMENT} {{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.json_file import read_json
 from harmonifuse_espnet.data.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -91,10 +91,37 @@ def read_gates(path: Path) -> list[GateTrace]:
     """
     if not path.is_file():
         return []
+    traces = read_json(path, "run stage 7 again")
     try:
-        return [GateTrace(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
+        return [_parse_trace(entry) for entry in traces]
+    except TypeError as error:
         raise InputError(f"{path}: not a list of gate traces ({error}); run stage 7 again") from error
+
+
+def _parse_trace(entry: Any) -> GateTrace:
+    """Return the trace of an entry of ``gate.json``.
+
+    Raises:
+        TypeError: if it has other keys or types.
+    """
+    trace = GateTrace(**entry)
+    texts = (trace.utterance, trace.task, trace.prompt, trace.answer, *trace.others)
+    curves = [trace.mean, trace.low, trace.high, *dict(trace.others).values()]
+    if not all(isinstance(text, str) for text in texts) or not _is_number(trace.frame_shift):
+        raise TypeError("a text or the frame shift has another type")
+    if not all(_is_curve(curve, len(trace.mean)) for curve in curves):
+        raise TypeError("the mean, low, high and others must be numbers, equally many")
+    if not all(_is_curve(frame, len(trace.logmel[0])) for frame in trace.logmel):
+        raise TypeError("the log-mel spectrogram must be numbers, equally many in each frame")
+    return trace
+
+
+def _is_curve(values: Any, length: int) -> bool:
+    return isinstance(values, list) and len(values) == length and all(map(_is_number, values))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def spectrogram(speech: np.ndarray, feats_type: str) -> list[list[int]]:

@@ -93,3 +93,49 @@ def test_the_ablation_of_a_recipe_has_all_of_its_configurations(path: Path, monk
     sets = {name: set(variant.test_sets) for variant in ablation.variants for name in [variant.name]}
     assert sets["asr_only"] and sets["ser_only"] and not sets["asr_only"] & sets["ser_only"]
     assert sets["asr_only"] | sets["ser_only"] == sets["naive"] == set(ablation.test_sets)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("variants", ["ours"], "variants must be a mapping of names to configurations, got ['ours']"),
+        ("reference", ["ours"], "the name of a variant must be a text, got ['ours']; write it in quotes"),
+        ("reference", False, "the name of a variant must be a text, got False; write it in quotes"),
+        ("baselines", "naive", "baselines must be a list of texts, got 'naive'; write it as [a, b]"),
+        ("test_sets", "test_asr", "test_sets must be a list of texts, got 'test_asr'; write it as [a, b]"),
+        ("test_sets", [1], "test_sets must be a list of texts, got [1]; write it as [a, b]"),
+        ("decode", 5, "decode must be a list of texts, got 5; write it as [a, b]"),
+    ],
+)
+def test_a_value_of_another_type_is_named(recipe: Path, key: str, value: Any, message: str) -> None:
+    write_config(recipe, "ablation", {**ABLATION, key: value})
+    with pytest.raises(ValueError) as error:
+        read_ablation(Path("conf/ablation.yaml"))
+    assert str(error.value) == f"conf/ablation.yaml: {message}"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("a/b", "has a slash"), ("a b", "has the space or invisible character U+0020"), ("..", "cannot be a name")],
+)
+def test_a_name_that_cannot_be_a_folder_is_named(recipe: Path, name: str, problem: str) -> None:
+    for key, value, where in (("test_sets", [name], ": test_sets"), ("reference", name, "")):
+        write_config(recipe, "ablation", {**ABLATION, key: value})
+        with pytest.raises(ValueError) as error:
+            read_ablation(Path("conf/ablation.yaml"))
+        expected = f"conf/ablation.yaml{where}: {name!r} {problem}; use letters, digits, '-' and '_'"
+        assert str(error.value) == expected
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("change", [{"seeds": True}, {"seeds": 1.5}, {"test_sets": [1]}])
+def test_a_variant_of_other_types_is_named(recipe: Path, change: dict[str, Any]) -> None:
+    entry = {"config": "conf/train.yaml", **change}
+    write_config(recipe, "ablation", {**ABLATION, "variants": {**ABLATION["variants"], "ours": entry}})
+    with pytest.raises(ValueError) as error:
+        read_ablation(Path("conf/ablation.yaml"))
+    assert str(error.value) == (
+        f"conf/ablation.yaml: 'ours' must have seeds of 1 or more and a list of test_sets, got {entry}"
+    )

@@ -43,3 +43,16 @@ def test_debugging_shows_the_traceback_of_a_user_error(monkeypatch: pytest.Monke
     monkeypatch.setenv("HARMONIFUSE_DEBUG", "1")
     with pytest.raises(InputError), report_user_errors():
         raise InputError("anything")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("error", [InputError, MissingFileError, AccessError])
+def test_characters_that_change_the_line_are_escaped(error: type[UserError]) -> None:
+    message = str(error("text:1: got 'É\u00a0a\nb\x1b[31m\u2028\ud800'; correct it"))
+    assert message == "text:1: got 'É\u00a0a\\nb\\x1b[31m\\u2028\\ud800'; correct it"
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end() -> None:
+    message = str(InputError(f"text:1: got '{'9' * 10_000}'; correct the line"))
+    assert message.startswith("text:1: got '999") and message.endswith("999'; correct the line")
+    assert " ... " in message and len(message) == 1505

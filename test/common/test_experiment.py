@@ -39,13 +39,47 @@ def test_a_failed_write_leaves_the_record_unchanged(tmp_path: Path, monkeypatch:
     assert (tmp_path / "run.json").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
-    ("content", "message"), [('{"jobs"', r"run.json: not JSON \("), ("[1]", r"expected a JSON mapping, got \[1\]")]
+    ("content", "message"),
+    [
+        ('{"jobs"', ":1: not valid JSON: Expecting ':' delimiter; rerun the stage that writes it"),
+        ("[1]", ": expected a JSON mapping, got [1]; rerun the stage that writes it"),
+    ],
 )
 def test_a_broken_record_is_named(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as error:
         read_run(tmp_path)
+    assert str(error.value) == f"{tmp_path}/run.json{message}"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'; correct it"),
+        ("- a\n", ": expected a mapping of options, got ['a']; rerun the stage that writes it"),
+        ("a: 1\na: 2\n", ":2: not valid YAML: duplicate key 'a', also in line 1; correct it"),
+        ("[" * 20000, ": brackets are nested too deeply; correct the YAML"),
+    ],
+    ids=["brackets", "list", "duplicate", "nested"],
+)
+def test_a_damaged_training_configuration_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(InputError) as error:
+        Experiment(tmp_path).read_config()
+    assert str(error.value) == f"{tmp_path}/config.yaml{message}"
+
+
+@pytest.mark.bad_input
+def test_a_damaged_record_of_version_0_1_is_named(tmp_path: Path) -> None:
+    (tmp_path / "made_with.json").write_text('{"train": [1]}')
+    with pytest.raises(InputError) as error:
+        read_run(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/made_with.json: expected a JSON mapping, got [1]; rerun the stage that writes it"
+    )
 
 
 def test_an_experiment_of_version_0_1_has_the_same_record(tmp_path: Path) -> None:

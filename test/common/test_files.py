@@ -79,6 +79,7 @@ def test_an_error_keeps_the_old_content_and_leaves_nothing(tmp_path: Path) -> No
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "before")]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "free space"), (errno.EROFS, "check its permissions")])
 def test_the_message_names_the_folder_and_the_remedy(tmp_path: Path, number: int, remedy: str) -> None:
     with pytest.raises(AccessError) as error, atomic_path(tmp_path / "a"):

@@ -56,3 +56,24 @@ def test_another_file_has_another_identity(tmp_path: Path) -> None:
     assert missing == {"file": str(path), "size": None, "mtime": None}
     path.write_text("one")
     assert file_fingerprint(path)["size"] == 3 and file_fingerprint(path) == file_fingerprint(path) != missing
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 5000,
+        "[1]",
+        "null",
+        '{"upper": "A"}',
+        '{"id": "a"}',
+        '{"id": 1, "upper": "A"}',
+        '{"id": ["a"]}',
+        "\x00\x00",
+    ],
+)
+def test_a_damaged_file_starts_over(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "partial.jsonl"
+    path.write_text(f'{{"model": 1}}\n{line}\n{{"id": "b", "upper": "B"}}\n')
+    work = Work()
+    done = process_resumably(path, {"model": 1}, IDS, 2, work, {"upper"})
+    assert work.batches == ["ab", "cd", "e"] and done == {key: {"upper": key.upper()} for key in IDS}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.common.text import check_name, normalize_text, read_csv, read_lines, read_text
+from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError
+from harmonifuse_espnet.common.text import check_name, normalize_text, parse_decimal, read_csv, read_lines, read_text
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def test_other_separators_do_not_end_a_line(tmp_path: Path) -> None:
     assert list(read_lines(tmp_path / "text")) == [(1, line)]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -55,6 +57,7 @@ def test_what_is_no_text_is_refused_with_its_line(tmp_path: Path, content: bytes
     assert str(error.value) == f"{path}:{message}"
 
 
+@pytest.mark.bad_input
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError) as missing:
         read_text(tmp_path / "text", "run stage 2")
@@ -69,6 +72,7 @@ def test_transcripts_have_one_form() -> None:
     assert normalize_text("می\u200cخواهم", "u1") == "می\u200cخواهم"  # a letter of Persian
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize("character", ["\ufeff", "\u200b", "\u00ad", "\x07"])
 def test_an_invisible_character_in_a_transcript_is_refused(character: str) -> None:
     with pytest.raises(InputError) as error:
@@ -77,6 +81,7 @@ def test_an_invisible_character_in_a_transcript_is_refused(character: str) -> No
     assert str(error.value) == f"data/text:3: {f'GO{character}ON'!r} has the invisible character {point}; remove it"
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -94,6 +99,7 @@ def test_a_name_that_nobody_sees_or_that_is_no_file_name_is_refused(name: str, p
     assert str(error.value) == f"data/wav.scp:1: {name!r} {problem}"
 
 
+@pytest.mark.bad_input
 def test_a_name_that_is_too_long_for_a_file_is_refused() -> None:
     check_name("é" * 100, "text")
     with pytest.raises(InputError) as error:
@@ -112,6 +118,7 @@ def test_csv_as_programs_write_it(tmp_path: Path, content: str) -> None:
     assert list(read_csv(tmp_path / "a.csv", ["ID", "Sex"], "restore it")) == [(2, {"ID": "1", "Sex": "M"})]
 
 
+@pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -127,3 +134,54 @@ def test_csv_that_cannot_be_read(tmp_path: Path, content: str, message: str) -> 
     with pytest.raises(InputError) as error:
         list(read_csv(path, ["ID", "Sex"], "restore it"))
     assert str(error.value) == f"{path}{message}"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("ID,Sex,Sex", ": has two columns 'Sex'; restore it"),
+        ("x" * 150, f": has the columns '{'x' * 100}'..., expected ID, Sex; restore it"),
+    ],
+)
+def test_csv_with_a_bad_header(tmp_path: Path, header: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n1,M,F\n")
+    with pytest.raises(InputError) as error:
+        list(read_csv(path, ["ID", "Sex"], "restore it"))
+    assert str(error.value) == f"{path}{message}"
+
+
+@pytest.mark.bad_input
+def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(AccessError) as loop:
+        read_text(tmp_path / "loop")
+    assert str(loop.value) == f"{tmp_path}/loop: cannot be read (Too many levels of symbolic links); correct the path"
+    with pytest.raises(AccessError) as long:
+        read_text(tmp_path / ("a" * 300))
+    assert str(long.value) == f"{tmp_path}/{'a' * 300}: cannot be read (File name too long); correct the path"
+    for name, escaped in (("a\0b", "a\\x00b"), ("a\ud800", "a\\ud800")):
+        with pytest.raises(InputError) as impossible:
+            read_text(name)
+        assert str(impossible.value) == f"'{escaped}': a path with a character that no path can have; correct the path"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_0", "٣", "0x1", "", " 1", "1 ", "--1", "1e", "."])
+def test_what_is_no_decimal_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse_decimal(text)
+    assert str(error.value) == f"'{text}' is not a number"
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1.0), ("-.5", -0.5), ("2.", 2.0), ("+1.5E-3", 0.0015)])
+def test_decimal_numbers_as_programs_write_them(text: str, value: float) -> None:
+    assert parse_decimal(text) == value
+
+
+def test_a_long_run_of_digits_is_refused_quickly() -> None:
+    start = time.process_time()
+    with pytest.raises(ValueError, match="is not a number"):
+        parse_decimal("9" * 100_000 + "x")
+    assert time.process_time() - start < 1

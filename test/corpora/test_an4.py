@@ -94,3 +94,28 @@ def test_sphere_audio_is_used_in_place(data_root: Path, corpus: Path) -> None:
         soundfile.read(path)[0] for path in (row.audio, data_root / "an4/wav/an4_clstk/fash/an251-fash-b.flac")
     )
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.bad_input
+def test_a_path_stays_in_the_corpus(corpus: Path) -> None:
+    path = corpus / "etc/an4_test.fileids"
+    path.write_text(path.read_text().replace("an4test_clstk/fcaw/an100-fcaw-b", "/fcaw/an100-fcaw-b"))
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(corpus)
+    assert str(error.value) == (
+        f"{corpus}/wav/fcaw/an100-fcaw-b: no audio with the extension .sph, .flac, .wav, .raw. Download and unpack "
+        "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
+    )
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("line", ["YES", "YES (an101-fcaw-b)", "(an100-fcaw-b) YES", "<s> YES </s> (an100-fcaw-b"])
+def test_a_bad_transcript_is_named(corpus: Path, line: str) -> None:
+    path = corpus / "etc/an4_test.transcription"
+    path.write_text(f"{line}\n{path.read_text().splitlines()[1]}\n")
+    with pytest.raises(ValueError) as error:
+        prepare(corpus)
+    assert str(error.value) == (
+        f"{path}:1: expected 'WORDS (an100-fcaw-b)' as in an4_test.fileids, got '{line}'. Download and unpack "
+        "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
+    )

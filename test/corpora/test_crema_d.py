@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.corpora.crema_d import prepare, split_actors
+from harmonifuse_espnet.corpora.crema_d import prepare, read_genders, split_actors
 from harmonifuse_espnet.data.datadir import Utterance
 
 
@@ -118,3 +118,16 @@ def test_a_part_of_the_release_is_split_by_actor(data_root: Path) -> None:
     }
     assert actors["test"] == {"1013", "1028", "1043", "1058", "1073", "1088"}
     assert actors["train"].isdisjoint(actors["dev"] | actors["test"])
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(("actor", "sex"), [("1001", "Female"), ("1099", "male"), ("1099", ""), ("", "Male")])
+def test_a_bad_line_of_the_list_of_actors_is_named(tmp_path: Path, actor: str, sex: str) -> None:
+    path = tmp_path / "VideoDemographics.csv"
+    path.write_text(f"ActorID,Age,Sex\n1001,51,Male\n{actor},20,{sex}\n")
+    with pytest.raises(ValueError) as error:
+        read_genders(path)
+    assert str(error.value) == (
+        f"{path}:3: actor '{actor}' with sex '{sex}'; expected Female or Male, and each actor once; restore the "
+        "release's file"
+    )

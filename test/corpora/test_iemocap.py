@@ -233,3 +233,42 @@ def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
     (tmp_path / "Session1").mkdir()
     with pytest.raises(FileNotFoundError, match=r"Session1/dialog/transcriptions: has no \.txt files"):
         prepare(tmp_path, "espnet")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("text", ["", " 001-002: A", " [001-002]", "\u2009[001.0-002.0]: A", " [x-002.0]: A"])
+def test_a_labelled_turn_whose_line_has_no_transcript_is_named(corpus: Path, text: str) -> None:
+    path = corpus / "Session4/dialog/transcriptions/Ses04F_impro01.txt"
+    first, *lines = path.read_text().splitlines()
+    turn = first.split()[0]
+    path.write_text("\n".join([*lines, turn + text]) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        turns_of(corpus)
+    assert str(error.value) == (
+        f"{path}:17: expected '{turn} [start-end]: words', got {turn + text!r}; unpack the release again"
+    )
+
+
+@pytest.mark.bad_input
+def test_a_turn_with_two_transcripts_is_named(corpus: Path) -> None:
+    path = corpus / "Session4/dialog/transcriptions/Ses04F_impro01.txt"
+    first = path.read_text().splitlines()[0]
+    path.write_text(f"{path.read_text()}{first}\n")
+    assert len(turns_of(corpus)) == 7 * 14  # an equal one is no problem
+    path.write_text(f"{path.read_text()}{first} And more.\n")
+    with pytest.raises(ValueError) as error:
+        turns_of(corpus)
+    assert str(error.value) == f"{path}:19: a second transcript of {first.split()[0]}; unpack the release again"
+
+
+@pytest.mark.bad_input
+def test_a_bad_line_of_the_labels_is_named(corpus: Path) -> None:
+    path = corpus / "Session4/dialog/EmoEvaluation/Ses04F_impro01.txt"
+    path.write_text(f"{path.read_text()}[0.1 - 0.2] Ses04F_impro01_F000 neu\n")
+    lines = path.read_text().count("\n")
+    with pytest.raises(ValueError) as error:
+        turns_of(corpus)
+    assert str(error.value) == (
+        f"{path}:{lines}: expected '[start - end]<TAB>id<TAB>label<TAB>...', got '[0.1 - 0.2] Ses04F_impro01_F000 "
+        "neu'; unpack the release again"
+    )

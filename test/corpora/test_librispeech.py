@@ -113,3 +113,36 @@ def test_real_speech(data_root: Path) -> None:
     assert all(set(row.text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") for row in rows)
     assert all(Path(row.audio).is_file() for row in rows)
     assert len(read_genders(data_root / "mini_librispeech/LibriSpeech/SPEAKERS.TXT")) > 2000
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "14 F train-clean-360",
+            "expected 'ID | F or M | SUBSET | MINUTES | NAME', got '14 F train-clean-360'; restore the release's file",
+        ),
+        (
+            " | F | train-mini | 25.0 | A B",
+            "expected 'ID | F or M | SUBSET | MINUTES | NAME', got ' | F | train-mini | 25.0 | A B'; restore the "
+            "release's file",
+        ),
+        ("60 | F | train-mini | 25.0 | A B", "duplicate reader '60'; restore the release's file"),
+    ],
+)
+def test_a_bad_line_of_the_list_of_speakers_is_named(corpus: Path, line: str, message: str) -> None:
+    (corpus / "SPEAKERS.TXT").write_text(f"{SPEAKERS}{line}\n")
+    with pytest.raises(ValueError) as error:
+        read_genders(corpus / "SPEAKERS.TXT")
+    assert str(error.value) == f"{corpus}/SPEAKERS.TXT:5: {message}"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize("line", ["60-121-0001", "14-121-0001 YES", "60-121-0001\u00a0YES", "60-121-0001\tYES"])
+def test_a_bad_line_of_the_transcripts_is_named(corpus: Path, line: str) -> None:
+    path = corpus / "train-mini/60/121/60-121.trans.txt"
+    path.write_text(f"60-121-0000 GO\n{line}\n")
+    with pytest.raises(ValueError) as error:
+        prepare(corpus)
+    assert str(error.value) == f"{path}:2: expected '60-121-<nnnn> TEXT', got {line!r}; restore the release's file"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.data.alignment import (
     AlignmentState,
     Word,
@@ -116,3 +117,24 @@ def test_reading_a_ctm_restores_what_was_written(tmp_path: Path) -> None:
         match=r"ctm:3: expected 'utterance channel start duration word' in seconds, got 'utt1 1 0.31 TWO'; remove",
     ):
         read_ctm(tmp_path / "ctm")
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "line",
+    ["", "u1 1 nan 0.5 GO", "u1 1 0 0 GO", "u1 1 -1 0.5 GO", "u1 1 0 1e999 GO", "u1 1 0 ٣ GO", "u1 1 0 1_0 GO"]
+    + ["u1 1 0 0.5", "u1 1 0 0.5 GO ON 0.9", "u1\u00a01 0 0.5 GO"],
+)
+def test_a_line_that_is_no_word_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "ctm").write_text(f";; a comment\nu1 1 0 0.5 GO\n{line}\n")
+    with pytest.raises(InputError) as error:
+        read_ctm(tmp_path / "ctm")
+    assert str(error.value) == (
+        f"{tmp_path}/ctm:3: expected 'utterance channel start duration word' in seconds, got {line!r}; remove the file "
+        "and run ./run.sh --stage 5 --align true"
+    )
+
+
+def test_a_word_with_a_unicode_space_is_one_word(tmp_path: Path) -> None:
+    (tmp_path / "ctm").write_text("u1 1 0 0.5 GO\u00a0ON 0.9\n")
+    assert read_ctm(tmp_path / "ctm") == {"u1": [Word("GO\u00a0ON", 0.0, 0.5)]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -109,3 +110,28 @@ def test_ssl_features_are_the_selected_layers_concatenated(tmp_path: Path) -> No
 def test_layers_that_do_not_exist_are_named(layers: list[int]) -> None:
     with pytest.raises(ValueError, match=rf"layers \[{layers[-1]}\]: the encoder has layers 1 to 3"):
         SSLExtractor({"config": encoder_config()}, layers)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 5000, '{"made_with": {}}'], ids=lambda text: text[:9])
+def test_a_shard_with_a_damaged_index_is_rewritten(wav_scp: dict[str, str], tmp_path: Path, content: str) -> None:
+    entries = dump(wav_scp, Counting(), tmp_path / "data")
+    (tmp_path / "data/feats.2.json").write_text(content)
+    extract = Counting()
+    assert dump(wav_scp, extract, tmp_path / "data") == entries and extract.calls == 3
+
+
+@pytest.mark.parametrize("change", ["missing", "number", "pair"])
+def test_a_shard_with_other_entries_is_rewritten(wav_scp: dict[str, str], tmp_path: Path, change: str) -> None:
+    entries = dump(wav_scp, Counting(), tmp_path / "data")
+    index = tmp_path / "data/feats.1.json"
+    content = json.loads(index.read_text())
+    first = next(iter(content["entries"]))
+    location, frames = content["entries"].pop(first)
+    if change != "missing":
+        content["entries"] = {
+            first: [location, str(frames)] if change == "number" else [location],
+            **content["entries"],
+        }
+    index.write_text(json.dumps(content))
+    extract = Counting()
+    assert dump(wav_scp, extract, tmp_path / "data") == entries and extract.calls == 3

@@ -23,6 +23,7 @@ def dump(tmp_path: Path) -> Path:
     return tmp_path / "dump"
 
 
+@pytest.mark.bad_input
 def test_an_utterance_that_was_added_is_noticed(dump: Path) -> None:
     check_sources(dump, "run stage 2")
     data = dump.parent / "data"
@@ -56,11 +57,31 @@ def test_a_removed_source_and_a_folder_without_a_record_are_not_checked(dump: Pa
     check_sources(dump, "run stage 2")
 
 
-def test_a_damaged_record_is_named(dump: Path) -> None:
-    for content in ("{", "[1]", '{"data": {}}', '{"data": 1}'):
-        (dump / MADE_FROM).write_text(content)
-        with pytest.raises(ValueError, match=r"made_from\.json: not the record of a stage \(.*\); run stage 2$"):
-            check_sources(dump, "run stage 2")
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", ":1: not valid JSON: Expecting property name enclosed in double quotes"),
+        ("[1]", ": not the record of a stage: [1]"),
+        ('{"data": {}}', ": not the record of a stage: 'data' has {}"),
+        ('{"data": 1}', ": not the record of a stage: 'data' has 1"),
+        ('{"": {"checksum": "12"}}', ": not the record of a stage: '' has {'checksum': '12'}"),
+        ('{"data": {"checksum": null}}', ": not the record of a stage: 'data' has {'checksum': None}"),
+    ],
+)
+def test_a_damaged_record_is_named(dump: Path, content: str, message: str) -> None:
+    (dump / MADE_FROM).write_text(content)
+    with pytest.raises(ValueError) as error:
+        check_sources(dump, "run stage 2")
+    assert str(error.value) == f"{dump}/made_from.json{message}; run stage 2"
+
+
+@pytest.mark.bad_input
+def test_a_folder_that_was_made_from_itself_is_named(dump: Path) -> None:
+    (dump / MADE_FROM).write_text(format_sources([dump]))
+    with pytest.raises(ValueError) as error:
+        check_sources(dump, "run stage 2")
+    assert str(error.value) == f"{dump}/made_from.json: the folder {dump} was made from itself; run stage 2"
 
 
 def test_the_checksum_is_that_of_the_content(tmp_path: Path) -> None:

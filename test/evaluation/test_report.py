@@ -129,13 +129,22 @@ def test_scores_of_version_0_1_give_the_same_tables(exp_dir: Path, tmp_path: Pat
     assert experiment_section(exp_dir, read_scores(exp_dir), tmp_path, None) == text
 
 
+@pytest.mark.bad_input
 def test_missing_scores_and_invalid_files_are_named(exp_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no_such: no decode_.*score.json; run stages 7 and 8 first"):
         read_scores(tmp_path / "no_such")
-    for content in ('{"tasks"', '{"tasks": {"asr": 1}}'):
-        (exp_dir / "decode_greedy" / "test" / "score.json").write_text(content)
-        with pytest.raises(ValueError, match="decode_greedy/test/score.json: not the scores that stage 8 writes"):
+    for content, message in (
+        ('{"tasks"', ":1: not valid JSON: Expecting ':' delimiter; run stage 8 again"),
+        (
+            '{"tasks": {"asr": 1}}',
+            """: not the scores that stage 8 writes (TypeError("'int' object is not subscriptable")); run it again""",
+        ),
+    ):
+        path = exp_dir / "decode_greedy" / "test" / "score.json"
+        path.write_text(content)
+        with pytest.raises(ValueError) as error:
             read_scores(exp_dir)
+        assert str(error.value) == f"{path}{message}"
 
 
 def test_figure_links_are_relative(tmp_path: Path) -> None:

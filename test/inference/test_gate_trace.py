@@ -70,3 +70,48 @@ def test_traces_are_read_from_the_file_as_written(tmp_path: Path) -> None:
     path.write_text('[{"utterance": "u"}]')
     with pytest.raises(ValueError, match=r"gate.json: not a list of gate traces .*; run stage 7 again"):
         read_gates(path)
+
+
+ENTRY = {
+    **{"utterance": "u", "task": "ser", "prompt": "WHO", "answer": "ang", "frame_shift": 0.04},
+    **{"mean": [0.5, 0.2], "low": [0.1, 0.0], "high": [1, 0.9], "others": {"asr": [0.2, 0.1]}, "logmel": [[1], [0]]},
+}
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"answer": None}, "a text or the frame shift has another type"),
+        ({"frame_shift": "0.04"}, "a text or the frame shift has another type"),
+        ({"mean": [0.5, "0.2"]}, "the mean, low, high and others must be numbers, equally many"),
+        ({"low": [0.1]}, "the mean, low, high and others must be numbers, equally many"),
+        ({"others": {"asr": 1}}, "the mean, low, high and others must be numbers, equally many"),
+        ({"logmel": [[1], [0, 2]]}, "the log-mel spectrogram must be numbers, equally many in each frame"),
+    ],
+)
+def test_a_trace_of_other_types_is_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    path = tmp_path / "gate.json"
+    path.write_text(json.dumps([ENTRY]))
+    assert len(read_gates(path)) == 1
+    path.write_text(json.dumps([ENTRY | change]))
+    with pytest.raises(ValueError) as error:
+        read_gates(path)
+    assert str(error.value) == f"{path}: not a list of gate traces ({reason}); run stage 7 again"
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", ":1: not valid JSON: Expecting value; run stage 7 again"),
+        ("1", ": not a list of gate traces ('int' object is not iterable); run stage 7 again"),
+        ("[NaN]", ": NaN is not a finite number; run stage 7 again"),
+    ],
+)
+def test_a_file_that_has_no_traces_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "gate.json"
+    path.write_text(content)
+    with pytest.raises(ValueError) as error:
+        read_gates(path)
+    assert str(error.value) == f"{path}{message}"
