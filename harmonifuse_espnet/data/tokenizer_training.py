@@ -61,7 +61,9 @@ def train_tokenizer(
     # Without transcripts, prompt words are not symbols: sentencepiece crashes if all texts consist of symbols.
     words = [word for prompt in prompts for word in prompt.split()] if transcripts else []
     held_out = {char for task in tasks.values() for prompt in task.held_out_prompts for char in prompt}
-    required = held_out - set().union(*transcripts)  # those of prompts are within symbols, and so not learned
+    symbols = {*labels, *words}
+    learned = {char for text in transcripts for word in text.split() if word not in symbols for char in word}
+    required = held_out - learned  # characters that are only within symbols are not learned
     texts = [*transcripts, *prompts, *sorted(required - {" "})]
     model = train_sentencepiece(texts, [*labels, *words], vocab_size, model_type)
     with tempfile.TemporaryDirectory() as folder:

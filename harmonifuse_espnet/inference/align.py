@@ -58,13 +58,14 @@ def align_dump(train_config: str, model_file: str, data_dir: Path, batch_size: i
     tables = {name: read_table(data_dir / name) for name in TABLES}
     check_same_ids(data_dir, tables)
     settings = {"model": file_fingerprint(model_file), "data": _digest(tables)}
-    if read_settings(data_dir / CTM) == settings:
-        return f"{data_dir / CTM}: up to date"
-    from harmonifuse_espnet.inference.speech2text import Speech2Text
-
-    model = Speech2Text(train_config, model_file, device)
-    texts = _transcripts(model, train_config, data_dir, tables)
     with lock_folder(data_dir):
+        if read_settings(data_dir / CTM) == settings:
+            (data_dir / PARTIAL).unlink(missing_ok=True)  # of a call that was killed at its end
+            return f"{data_dir / CTM}: up to date"
+        from harmonifuse_espnet.inference.speech2text import Speech2Text
+
+        model = Speech2Text(train_config, model_file, device)
+        texts = _transcripts(model, train_config, data_dir, tables)
         return _align(model, data_dir, tables, texts, batch_size, settings)
 
 

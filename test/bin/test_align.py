@@ -84,7 +84,9 @@ def test_a_ctm_is_kept_for_the_same_data_and_model_and_replaced_for_others(
     assert "8 words of 4" in call(experiment) and call(experiment) == f"{data_dir / CTM}: up to date\n"
     for name in ("text", "wav.scp"):
         (data_dir / name).write_text((data_dir / name).read_text())  # as stage 2 does when it runs again
+    (data_dir / "ctm.partial.jsonl").touch()  # a call was killed before it removed this file
     assert call(experiment) == f"{data_dir / CTM}: up to date\n"
+    assert not list(data_dir.glob("*.partial.jsonl"))
     (data_dir / "text").write_text((data_dir / "text").read_text().replace("THREE\n", "FOUR\n"))
     assert "8 words of 4" in call(experiment)
     assert read_ctm(data_dir / CTM)["u2"][0].text == "FOUR"
