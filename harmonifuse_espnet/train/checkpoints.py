@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError
 
 CHECKPOINT = "checkpoint.pth"
+_WRITE_FAILED = re.compile(r"iostream error|PytorchStreamWriter|inline_container")
 _OF_EPOCH = re.compile(r"(\d+)epoch\.pth")
+
+
+@contextmanager
+def writing_checkpoints(folder: Path) -> Iterator[None]:
+    """Convert PyTorch's error for a checkpoint that cannot be written, which names neither file nor cause.
+
+    Raises:
+        AccessError: if a checkpoint could not be written; the message has the free space.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _WRITE_FAILED.search(str(error)):
+            raise
+        free = shutil.disk_usage(folder).free
+        raise AccessError(
+            f"{folder}: a checkpoint could not be written, the disk has {free:,} bytes free; free space, then run the "
+            "command again with --resume true"
+        ) from error
 
 
 def is_complete(path: Path) -> bool:

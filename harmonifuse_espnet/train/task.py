@@ -41,6 +41,7 @@ from harmonifuse_espnet.train.build import (
     build_task_iter_factory,
     build_tokenizer,
 )
+from harmonifuse_espnet.train.checkpoints import writing_checkpoints
 from harmonifuse_espnet.train.identity import experiment_folder
 from harmonifuse_espnet.train.inputs import REQUIRED, check_inputs
 from harmonifuse_espnet.train.options import adapt, table_of_tasks
@@ -191,6 +192,7 @@ class HarmoniFuseTask(AbsTask):
         Raises:
             InputError: if one process has several GPUs, for which ESPnet would use ``DataParallel``, or a process that
                 loads data was killed.
+            AccessError: if a checkpoint could not be written.
         """
         if args.ngpu > 1:
             raise InputError(
@@ -199,7 +201,8 @@ class HarmoniFuseTask(AbsTask):
             )
         is_child = args.multiprocessing_distributed and parent_process() is not None  # its parent sees the exit status
         with report_user_errors() if is_child else nullcontext(), plain_worker_errors():
-            super().main_worker(args)
+            with writing_checkpoints(Path(args.output_dir)):
+                super().main_worker(args)
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from harmonifuse_espnet.common.errors import InputError, MissingFileError
-from harmonifuse_espnet.train.checkpoints import check_checkpoints, require_epochs
+from harmonifuse_espnet.common.errors import AccessError, InputError, MissingFileError
+from harmonifuse_espnet.train.checkpoints import check_checkpoints, require_epochs, writing_checkpoints
 
 
 @pytest.fixture
@@ -72,3 +73,19 @@ def test_missing_weights_of_a_best_epoch_are_named(folder: Path) -> None:
         f"{folder}/1epoch.pth: no such file, but this epoch is among the best so far, which are averaged at the end "
         "of training; restore it from a backup, or set a smaller keep_nbest_models"
     )
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_with_the_free_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1234)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    for text in ("basic_ios::clear: iostream error", "[enforce fail at inline_container.cc:672] . unexpected pos 2"):
+        with pytest.raises(AccessError) as error, writing_checkpoints(tmp_path):
+            raise RuntimeError(text)
+        assert str(error.value) == (
+            f"{tmp_path}: a checkpoint could not be written, the disk has 1,234 bytes free; free space, then run the "
+            "command again with --resume true"
+        )
+    with pytest.raises(RuntimeError, match="another error"), writing_checkpoints(tmp_path):
+        raise RuntimeError("another error")
