@@ -200,9 +200,9 @@ class HarmoniFuseTask(AbsTask):
                 "run.sh does"
             )
         is_child = args.multiprocessing_distributed and parent_process() is not None  # its parent sees the exit status
-        with report_user_errors() if is_child else nullcontext(), plain_worker_errors():
-            with writing_checkpoints(Path(args.output_dir)):
-                super().main_worker(args)
+        one_line = report_user_errors() if is_child else nullcontext()
+        with one_line, plain_worker_errors(), writing_checkpoints(Path(args.output_dir)):
+            super().main_worker(args)
 
     @classmethod
     def main(cls, args: argparse.Namespace | None = None, cmd: Sequence[str] | None = None) -> None:
