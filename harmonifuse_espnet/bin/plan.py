@@ -16,7 +16,7 @@ from harmonifuse_espnet.common.errors import report_user_errors
 from harmonifuse_espnet.common.gpu import check_gpu_count
 from harmonifuse_espnet.common.option_types import WholeNumber, size
 from harmonifuse_espnet.train.options import check_command
-from harmonifuse_espnet.train.worker_errors import plain_worker_errors
+from harmonifuse_espnet.train.worker_errors import report_killed_workers
 
 REQUIRED = ["tasks", "tokenizer"]
 
@@ -51,7 +51,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(cmd: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING)
-    with report_user_errors(), plain_worker_errors():
+    with report_user_errors(), report_killed_workers():
         check_command(cmd, REQUIRED, _add_options, lambda args: args.steps_measured > 0)
         from harmonifuse_espnet.train.plan import plan_training
         from harmonifuse_espnet.train.task import HarmoniFuseTask

@@ -6,6 +6,7 @@ Every other error (a ``ValueError`` inside PyTorch, a bug of this package) keeps
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,7 @@ WORKER_KILLED = (
 
 
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, separators of lines and paragraphs
+_IN_WORKER = re.compile(r"Caught (?P<name>\w+) in \w+ worker process \d+\.\s")
 _MAX_LENGTH = 1500  # characters of a message
 
 
@@ -26,6 +28,7 @@ class UserError(Exception):
     """An error that the user can correct. The message names the file or option, the value found, and the remedy.
 
     Line ends and other control characters of a value found are escaped, and a long message is shortened in its middle.
+    PyTorch raises an error of a process that loads data again, with its traceback in the message, which is left out.
 
     Example:
         >>> str(UserError("text:1: got 'a\\nb'; correct the line"))
@@ -33,6 +36,9 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        worker = _IN_WORKER.match(message)
+        if worker:
+            message = re.split(rf"^(?:[\w.]+\.)?{worker['name']}: ", message, flags=re.MULTILINE)[-1].strip()
         if not message.isprintable():
             message = "".join(repr(char)[1:-1] if category(char) in _CONTROL else char for char in message)
         if len(message) > _MAX_LENGTH:

@@ -54,7 +54,7 @@ from harmonifuse_espnet.train.parameters import (
 )
 from harmonifuse_espnet.train.registry import CLASS_CHOICES, check_arguments, check_conf
 from harmonifuse_espnet.train.trainer import HarmoniFuseTrainer
-from harmonifuse_espnet.train.worker_errors import plain_worker_errors
+from harmonifuse_espnet.train.worker_errors import report_killed_workers
 
 
 class HarmoniFuseTask(AbsTask):
@@ -201,7 +201,7 @@ class HarmoniFuseTask(AbsTask):
             )
         is_child = args.multiprocessing_distributed and parent_process() is not None  # its parent sees the exit status
         one_line = report_user_errors() if is_child else nullcontext()
-        with one_line, plain_worker_errors(), writing_checkpoints(Path(args.output_dir)):
+        with one_line, report_killed_workers(), writing_checkpoints(Path(args.output_dir)):
             super().main_worker(args)
 
     @classmethod

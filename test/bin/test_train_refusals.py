@@ -230,7 +230,7 @@ def test_an_error_in_one_of_several_training_processes_is_one_line(
         raise ProcessExitedException(f"process 0 terminated with exit code {child.exitcode}", 0, 1, child.exitcode or 0)
 
     unset = dict.fromkeys(("print_config", "dry_run", "collect_stats", "dist_rank", "dist_launcher"))
-    args = argparse.Namespace(ngpu=1, multiprocessing_distributed=True, init_param=[], **unset)
+    args = argparse.Namespace(ngpu=1, multiprocessing_distributed=True, init_param=[], output_dir=".", **unset)
     monkeypatch.setattr(HarmoniFuseTask, "check_required_command_args", lambda args: None)
     folder = "harmonifuse_espnet.train.task.experiment_folder"
     monkeypatch.setattr(folder, lambda *args, **others: nullcontext(True), raising=False)

@@ -143,7 +143,9 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HARMONIFUSE_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(AccessError) as error:
         unpack_once(write_zip(tmp_path / "a.zip"), accept)
-    assert str(error.value).startswith(f"{tmp_path}/file/cache: cannot write to this folder (Not a directory); free sp")
+    assert str(error.value).startswith(
+        f"{tmp_path}/file/cache: cannot write to this folder (Not a directory); check its p"
+    )
 
 
 class Handler(BaseHTTPRequestHandler):
