@@ -21,5 +21,5 @@ def data_root() -> Path:
 def model_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of unpacked models, so that no test writes to the user's cache."""
     folder = tmp_path_factory.getbasetemp() / "model_cache"
-    monkeypatch.setenv("HARMONIFUSE_CACHE", str(folder))
+    monkeypatch.setenv("HARMONIFUSE_MODEL_CACHE", str(folder))
     return folder

@@ -6,7 +6,7 @@ A cache folder holds::
     <sum>/manifest.json   the size of each file, by which a damaged cache is noticed
     urls/<sum of URL>.json   the archive that a URL led to, and its ETag
 
-The folder is ``$HARMONIFUSE_CACHE``, or ``harmonifuse_espnet/models`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+The folder is ``$HARMONIFUSE_MODEL_CACHE``, or ``harmonifuse_espnet/models`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 60.0  # without a response
 
 def cache_dir() -> Path:
     """Return the cache folder, which need not exist; a relative ``XDG_CACHE_HOME`` is ignored, as its standard says."""
-    own = os.environ.get("HARMONIFUSE_CACHE")
+    own = os.environ.get("HARMONIFUSE_MODEL_CACHE")
     if own:
         return Path(own).expanduser().absolute()
     shared = Path(os.environ.get("XDG_CACHE_HOME") or ".")

@@ -26,7 +26,7 @@ def accept(folder: Path) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HARMONIFUSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HARMONIFUSE_MODEL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -51,7 +51,7 @@ def test_the_cache_is_in_the_users_cache_folder(
     own: str | None, shared: str | None, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name, value in (("HARMONIFUSE_CACHE", own), ("XDG_CACHE_HOME", shared)):
+    for name, value in (("HARMONIFUSE_MODEL_CACHE", own), ("XDG_CACHE_HOME", shared)):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
@@ -140,7 +140,7 @@ def test_two_calls_at_once_unpack_the_same_folder(cache: Path, tmp_path: Path, m
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HARMONIFUSE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv("HARMONIFUSE_MODEL_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(AccessError) as error:
         unpack_once(write_zip(tmp_path / "a.zip"), accept)
     assert str(error.value).startswith(

@@ -51,7 +51,7 @@ def expected(experiment: Path) -> dict[str, Any]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; the working directory is another folder."""
-    monkeypatch.setenv("HARMONIFUSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HARMONIFUSE_MODEL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return tmp_path / "cache"
