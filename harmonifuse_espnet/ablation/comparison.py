@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from harmonifuse_espnet.ablation.significance import Difference, holm, paired_di
 from harmonifuse_espnet.ablation.spec import Ablation, Run, Variant
 from harmonifuse_espnet.ablation.status import is_scored
 from harmonifuse_espnet.common.errors import InputError
+from harmonifuse_espnet.common.text import quote
+from harmonifuse_espnet.evaluation.scores import read_utterance_scores
 
 NO_DIFFERENCE = "no difference shown"
 
@@ -93,22 +94,15 @@ def read_utterances(path: Path) -> ScoresByTask:
     """Read an ``utterances.jsonl``.
 
     Raises:
-        InputError: if it is not valid, or has no speakers, as the files of earlier versions.
+        InputError: if it is not valid, has no speakers (files of earlier versions), or has two metrics for a task.
     """
     entries: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            entries.setdefault((entry["task"], entry["kind"]), []).append(entry)
-        without_speaker = [entry["id"] for found in entries.values() for entry in found if "speaker" not in entry]
-        if not without_speaker:
-            return {key: _speaker_scores(found) for key, found in entries.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not the scores that stage 8 writes ({error!r}); run it again") from error
-    raise InputError(
-        f"{path}: utterance '{without_speaker[0]}' has no speaker, so an earlier version wrote these scores; run stage "
-        "8 again (./run.sh --stage 8 --stop_stage 8, with the run's --tag, --inference_tag, --test_sets and --results)"
-    )
+    for entry in read_utterance_scores(path):
+        entries.setdefault((entry["task"], entry["kind"]), []).append(entry)
+    for (task, _), found in entries.items():
+        if len({"label" in entry for entry in found}) > 1:
+            raise InputError(f"{path}: word errors and labels for the task {quote(task)}; run stage 8 again")
+    return {key: _speaker_scores(found) for key, found in entries.items()}
 
 
 def compare(ablation: Ablation, runs: Iterable[Run]) -> list[Comparison]:

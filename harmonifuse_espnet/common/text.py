@@ -21,6 +21,7 @@ _WIDE_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # byte order marks
 _DELIMITERS = (",", ";", "\t", "|")
 _NOT_IN_NAMES = ("Cc", "Cf", "Cs", "Zs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate, spaces
 _MAX_NAME_BYTES = 200  # file systems allow 255, with extension
+_BYTE_ORDER_MARK = "\ufeff"
 _INVISIBLE = "\ufeff\u200b\u2060\u00ad"  # zero-width spaces and the soft hyphen
 _MAX_QUOTED = 100  # characters
 _DECIMAL = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
@@ -68,6 +69,11 @@ def read_text(path: str | Path, remedy: str = "correct the path", fallback: str 
     if "\0" in text:
         line = _count_lines(content[: content.index(b"\0")])
         raise InputError(f"{path}:{line}: has a zero byte, so it is not a text file; restore the file")
+    if _BYTE_ORDER_MARK in text:
+        line = _count_lines(text.partition(_BYTE_ORDER_MARK)[0].encode())
+        raise InputError(
+            f"{path}:{line}: has a byte order mark in the middle, as in a file that was joined from others; remove it"
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import yaml
-
 from harmonifuse_espnet.common.errors import InputError, MissingFileError
+from harmonifuse_espnet.common.text import quote
+from harmonifuse_espnet.common.yaml_file import read_yaml
 from harmonifuse_espnet.inference.archive import unsafe_name
 
 Config = dict[str, Any]
@@ -65,17 +65,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is not a YAML mapping of plain values.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = str(error) if mark is None else f"line {mark.line + 1}, {getattr(error, 'problem', error)}"
-        raise InputError(f"{path}: not YAML: {' '.join(reason.split())}; correct it") from error
+    content = read_yaml(path, dumped=True)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of options to values, found {type(content).__name__}; correct it")
     others = [key for key in content if not isinstance(key, str)]
     if others:
-        raise InputError(f"{path}: expected a mapping of options to values, found the key {others[0]!r}; correct it")
+        raise InputError(
+            f"{path}: expected a mapping of options to values, found the key {quote(others[0])}; correct it"
+        )
     return content
 
 

@@ -22,8 +22,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from harmonifuse_espnet.common.errors import AccessError
+from harmonifuse_espnet.common.errors import AccessError, UserError
 from harmonifuse_espnet.common.files import remove, remove_orphans, temporary_path, write_files, writing
+from harmonifuse_espnet.common.json_file import read_json
 from harmonifuse_espnet.inference.archive import BLOCK, unpack, write_blocks
 
 MODEL, MANIFEST = "model", "manifest.json"
@@ -73,9 +74,9 @@ def unpack_once(archive: Path, check: Callable[[Path], object]) -> Path:
 def is_intact(entry: Path) -> bool:
     """Return whether a folder of the cache has a manifest, and every file in it has the size in the manifest."""
     try:
-        sizes = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+        sizes = read_json(entry / MANIFEST, "")
         return all((entry / MODEL / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError):  # also UserError: no manifest, or damaged
         return False
 
 
@@ -153,8 +154,8 @@ def _fetch(url: str, path: Path, etag: str | None) -> str | None:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path, "")
+    except UserError:  # not there, or damaged
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -193,6 +193,14 @@ def test_different_utterances_are_refused(ablation: Ablation) -> None:
 
 
 def test_an_invalid_utterances_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "utterances.jsonl").write_text('{"id": "a"}\n')
-    with pytest.raises(ValueError, match="utterances.jsonl: not the scores that stage 8 writes .KeyError.'task'"):
-        read_utterances(tmp_path / "utterances.jsonl")
+    path = tmp_path / "utterances.jsonl"
+    label = {"id": "a", "speaker": "s", "task": "asr", "kind": "llm", "label": "ang", "correct": True}
+    words = {"id": "b", "speaker": "s", "task": "asr", "kind": "llm", "errors": 1, "words": 2}
+    for entries, message in (
+        ([{"id": "a", "speaker": "s"}], ":1: not the score of an utterance: {'id': 'a', 'speaker': 's'}"),
+        ([label, words], ": word errors and labels for the task 'asr'"),
+    ):
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        with pytest.raises(ValueError) as error:
+            read_utterances(path)
+        assert str(error.value) == f"{path}{message}; run stage 8 again"

@@ -42,6 +42,10 @@ def test_other_separators_do_not_end_a_line(tmp_path: Path) -> None:
         ),
         ("A".encode("utf-16"), " UTF-16 text, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
         (b"\xfe\xff\x00A", " UTF-16 text, expected UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
+        (
+            b"a: 1\n\xef\xbb\xbfb: 2\n",
+            "2: has a byte order mark in the middle, as in a file that was joined from others; remove it",
+        ),
         (b"A\nB\x00C\n", "2: has a zero byte, so it is not a text file; restore the file"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 5\n",

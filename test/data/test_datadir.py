@@ -179,11 +179,11 @@ def test_the_byte_order_mark_is_not_part_of_the_first_id(tmp_path: Path) -> None
 
 @pytest.mark.bad_input
 def test_an_id_with_an_invisible_character_is_refused_in_every_table(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("a 1\n\ufeffb 2\n", encoding="utf-8")
+    (tmp_path / "text").write_text("a 1\n\u200bb 2\n", encoding="utf-8")
     with pytest.raises(ValueError) as error:
         read_table(tmp_path / "text")
     assert str(error.value) == (
-        f"{tmp_path}/text:2: '\\ufeffb' has the space or invisible character U+FEFF; use letters, digits, '-' and '_'"
+        f"{tmp_path}/text:2: '\\u200bb' has the space or invisible character U+200B; use letters, digits, '-' and '_'"
     )
 
 

@@ -133,7 +133,7 @@ def test_objects_of_python_in_a_config_are_not_created(tmp_path: Path) -> None:
         read_train_config(path)
     assert not (tmp_path / "RAN").exists()
     assert str(error.value) == (
-        f"{path}: not YAML: line 2, could not determine a constructor for the tag "
+        f"{path}:2: not valid YAML: could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object/apply:os.system'; correct it"
     )
 
@@ -155,8 +155,12 @@ def test_a_config_that_is_no_mapping_is_refused(content: bytes, problem: str, tm
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(b"a: \xff\xfe\n")
-    with pytest.raises(InputError, match=r"config\.yaml: not YAML: 'utf-8' codec can't decode byte 0xff"):
+    with pytest.raises(InputError) as error:
         read_train_config(tmp_path / "config.yaml")
+    assert str(error.value) == (
+        f"{tmp_path}/config.yaml:1: byte 0xFF is not UTF-8; convert the file from its encoding, for example: iconv -f "
+        "ISO-8859-1 -t UTF-8"
+    )
 
 
 def test_yaml_reads_what_stage_6_writes(tmp_path: Path) -> None:

@@ -200,13 +200,14 @@ def config_with(**fields: Any) -> Change:
 
 
 TAG = (
-    "not YAML: line {}, could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'"
+    "{}: not valid YAML: could not determine a constructor for the tag "
+    "'tag:yaml.org,2002:python/object/apply:os.system'; correct it"
 )
 OUT = "leads out of the folder ('..')"
 ATTACKS: dict[str, tuple[Change, str]] = {
     "python in meta.yaml": (
         changed("meta.yaml", lambda content, outside: content + evil_yaml(outside)),
-        "{0}: meta.yaml: " + TAG.format(12) + "; correct it",
+        "{0}: meta.yaml:" + TAG.format(12),
     ),
     "absolute yaml_files with a member of that name": (
         meta_names("yaml_files.other", "{}/victim", "{}/victim"),
@@ -231,7 +232,7 @@ ATTACKS: dict[str, tuple[Change, str]] = {
     ),
     "python in config.yaml": (
         changed(CONFIG, lambda content, outside: b"a: 1" + evil_yaml(outside)),
-        f"{{0}}: {CONFIG}: " + TAG.format(2) + "; correct it",
+        f"{{0}}: {CONFIG}:" + TAG.format(2),
     ),
     "an absolute tokenizer": (
         config_with(tokenizer="/etc/passwd"),

@@ -14,6 +14,7 @@ import soundfile
 from fuzzing.losses import count_values, lines_of, lost_count, lost_json
 from fuzzing.reader import Contents, Reader, damaged
 from fuzzing.tables import TASKS, UTTERANCES
+from harmonifuse_espnet.ablation.comparison import ScoresByTask, read_utterances
 from harmonifuse_espnet.common.experiment import read_run
 from harmonifuse_espnet.common.json_file import read_json, read_json_lines
 from harmonifuse_espnet.common.resuming import process_resumably
@@ -31,6 +32,7 @@ from harmonifuse_espnet.evaluation.scores import ScoredSet, read_scores, read_ut
 from harmonifuse_espnet.evaluation.scoring import score
 from harmonifuse_espnet.inference.align import read_settings
 from harmonifuse_espnet.inference.gate_trace import GateTrace, read_gates
+from harmonifuse_espnet.inference.model_cache import MANIFEST, MODEL, is_intact
 
 IDS = ("u1", "u2", "u3")
 OPTIONS = AudioOptions("flac", 16000, 0.0, 30.0)
@@ -132,8 +134,12 @@ def _check_sources(folder: Path) -> str:
 
 def _lost_sources(name: str, text: str, expected: str) -> str:
     """A changed record of a folder that exists must be refused."""
-    recorded, known = json.loads(text), json.loads(expected)
-    wrong = [source for source, record in recorded.items() if os.path.exists(source) and record != known.get(source)]
+    recorded, known = json.loads(text), {os.path.realpath(name): each for name, each in json.loads(expected).items()}
+    wrong = [
+        source
+        for source, record in recorded.items()
+        if os.path.exists(source) and record != known.get(os.path.realpath(source))
+    ]
     return f"{wrong} differ" if wrong else lost_json(text, recorded)
 
 
@@ -214,7 +220,27 @@ def _read_lines(folder: Path) -> list[dict[str, Any]]:
     return [entry for _, entry in read_json_lines(folder / "a.jsonl", "run stage 8 again")]
 
 
+def _lost_speaker_scores(name: str, text: str, scores: ScoresByTask) -> str:
+    return lost_count(len(lines_of(text)), sum(len(found.utterances) for found in scores.values()), "utterances")
+
+
+def _cached(folder: Path) -> Contents:
+    (folder / MODEL).mkdir()
+    (folder / MODEL / "config.yaml").write_text("a: 1\n")
+    return {MANIFEST: [_json({"config.yaml": 5})]}
+
+
+def _lost_files(name: str, text: str, is_intact: bool) -> str:
+    return lost_json(text, json.loads(text)) if is_intact else ""
+
+
 READERS = {
+    "ablation.comparison.read_utterances": Reader(
+        damaged(utterances__jsonl=(_json_lines(*UTTERANCE_SCORES).decode(),)),
+        lambda folder: read_utterances(folder / "utterances.jsonl"),
+        _lost_speaker_scores,
+    ),
+    "inference.model_cache.is_intact": Reader(_cached, lambda folder: is_intact(folder) or None, _lost_files),
     "common.json_file.read_json": Reader(
         damaged(a__json=(json.dumps(RUN), json.dumps(SCORES, indent=1))),
         lambda folder: read_json(folder / "a.json", "run stage 8 again"),

@@ -13,6 +13,7 @@ from harmonifuse_espnet.common.experiment import Experiment
 from harmonifuse_espnet.common.text import read_text
 from harmonifuse_espnet.common.yaml_file import check_strings, parse_yaml, read_yaml
 from harmonifuse_espnet.data.tasks import load_tasks
+from harmonifuse_espnet.inference.config_paths import read_train_config
 
 CONFIG = (
     "# a comment\noptim: adamw\noptim_conf: {lr: 1e-3, betas: [0.9, 0.98]}\nmax_epoch: 20\nuse_amp: false\n",
@@ -55,8 +56,8 @@ def _ablation(folder: Path) -> Contents:
 
 def _lost_variants(name: str, text: str, ablation: Ablation) -> str:
     """Compare the variants with their keys in the file, which all begin a line."""
-    if "{config: train.yaml, seeds: 3, title: Ours}" not in text or text.count("config:") != 3:
-        return ""
+    if "{config: train.yaml, seeds: 3, title: Ours}" not in text or text.count("config:") != 3 or "#" in text:
+        return ""  # a comment may hide a variant
     named = {ablation.reference, *ablation.baselines}
     equal = text.count("config: train.yaml") - sum(each.config == Path("train.yaml") for each in ablation.variants)
     return lost_count(3, len(ablation.variants) + equal, "variants") if named <= set(ablation.variants) else "a variant"
@@ -87,6 +88,11 @@ def _lost_words(name: str, text: str, value: Any) -> str:
 
 
 READERS = {
+    "inference.config_paths.read_train_config": Reader(
+        damaged(config__yaml=tuple("tokenizer: bpe\ntasks: {}\n" + text for text in CONFIG)),
+        lambda folder: read_train_config(folder / "config.yaml"),
+        _lost_values,
+    ),
     "common.yaml_file.read_yaml": Reader(
         damaged(a__yaml=(*CONFIG, *TASKS)), lambda folder: read_yaml(folder / "a.yaml"), _lost_values
     ),
