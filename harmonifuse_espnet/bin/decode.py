@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harmonifuse_espnet.common.command_line import add_data_dir, add_ngpu, command_parser, require_file
 from harmonifuse_espnet.common.config import parse_with_config
 from harmonifuse_espnet.common.errors import report_user_errors
 from harmonifuse_espnet.common.gpu import check_gpu_count, check_gpu_driver
+from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.option_types import Number, WholeNumber, mapping
 from harmonifuse_espnet.common.resuming import file_fingerprint
-from harmonifuse_espnet.inference.decoding import FEATS_TYPES, choose_prompts, decode, read_decode_data
+from harmonifuse_espnet.inference.decoding import FEATS_TYPES, DecodeData, choose_prompts, decode, read_decode_data
 from harmonifuse_espnet.inference.search_options import SearchOptions
 
 SEARCH = ("beam_size", "ctc_weight", "length_penalty", "max_length_ratio", "generate")  # keywords of Speech2Text
@@ -70,22 +72,23 @@ def main(cmd: Sequence[str] | None = None) -> None:
         for path in (args.train_config, args.model_file):
             require_file(path, "stage 6 (training) creates it")
         data = read_decode_data(Path(args.data_dir), args.feats_type)
-        from harmonifuse_espnet.inference.speech2text import Speech2Text
+        with lock_folder(args.out_dir):
+            print(decode_folder(args, data, search))
 
-        check_gpu_count(args.ngpu)
-        model = Speech2Text(args.train_config, args.model_file, "cuda" if args.ngpu else "cpu", **search)
-        prompts = choose_prompts(args.prompts, data.tasks, model.tasks, args.train_config)
-        settings = {
-            **file_fingerprint(args.model_file),
-            "data_dir": args.data_dir,
-            "prompts": args.prompts,
-            **search,
-        }
-        speed = decode(model, data, Path(args.out_dir), prompts, args.batch_size, settings)
-        print(
-            f"{args.out_dir}: {len(data.speech)} utterances, {speed['audio_seconds']} s of audio decoded in "
-            f"{speed['seconds']} s, real-time factor {speed['rtf']}"
-        )
+
+def decode_folder(args: argparse.Namespace, data: DecodeData, search: Mapping[str, Any]) -> str:
+    """Load the model and decode a test set; return a summary. ``search`` are the options of the search."""
+    from harmonifuse_espnet.inference.speech2text import Speech2Text
+
+    check_gpu_count(args.ngpu)
+    model = Speech2Text(args.train_config, args.model_file, "cuda" if args.ngpu else "cpu", **search)
+    prompts = choose_prompts(args.prompts, data.tasks, model.tasks, args.train_config)
+    settings = {**file_fingerprint(args.model_file), "data_dir": args.data_dir, "prompts": args.prompts, **search}
+    speed = decode(model, data, Path(args.out_dir), prompts, args.batch_size, settings)
+    return (
+        f"{args.out_dir}: {len(data.speech)} utterances, {speed['audio_seconds']} s of audio decoded in "
+        f"{speed['seconds']} s, real-time factor {speed['rtf']}"
+    )
 
 
 if __name__ == "__main__":

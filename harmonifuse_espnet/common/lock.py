@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 @contextmanager
 def lock_folder(folder: str | Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is created if it is missing.
+    """Hold the lock of a folder, which is created if it is missing, and removed again if it stays empty.
 
     The system releases the lock when the process ends, however it ends; it is not passed on to child processes.
 
@@ -30,6 +30,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         AccessError: if another process holds it; the message says which, on which machine and since when.
     """
     path = Path(folder) / LOCK
+    existed = path.parent.is_dir()
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path)
@@ -41,6 +42,9 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(file)
+        if not existed:
+            with suppress(OSError):  # it is not empty
+                path.parent.rmdir()
 
 
 def _open_locked(path: Path) -> int:

@@ -51,7 +51,7 @@ def collect_stats(
 
     Raises:
         InputError: if tables have different utterances, a task or label is unknown, or an option is out of range.
-        OSError: if an input is missing or ``out_dir`` cannot be written.
+        OSError: if an input is missing, ``out_dir`` cannot be written, or another process works in it.
     """
     if max_utterances < 1:
         raise InputError(f"--max_utterances must be at least 1, got {max_utterances}")
@@ -65,10 +65,10 @@ def collect_stats(
         "text_shape": text_shape(targets, loaded_tokenizer),
     }
     summary = f"{out_dir}: lengths of {len(targets)} utterances{_describe_unknown(targets, loaded_tokenizer)}"
-    if n_mels is not None:
-        files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
-        summary += f", features of {sampled} ({n_mels} mel bins)"
     with lock_folder(out_dir):
+        if n_mels is not None:
+            files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
+            summary += f", features of {sampled} ({n_mels} mel bins)"
         write_files(out_dir, files)
     return summary
 

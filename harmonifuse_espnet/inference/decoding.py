@@ -16,7 +16,6 @@ import numpy as np
 from harmonifuse_espnet.common.errors import InputError
 from harmonifuse_espnet.common.experiment import RUN, DecodeDir, format_run
 from harmonifuse_espnet.common.files import write_files
-from harmonifuse_espnet.common.lock import lock_folder
 from harmonifuse_espnet.common.resuming import longest_first, process_resumably
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
 from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_lengths, read_table
@@ -132,7 +131,7 @@ def decode(
         ``audio_seconds``, ``seconds`` (time of the model) and the real-time factor ``rtf = seconds / audio_seconds``.
 
     Raises:
-        AccessError: if the folder cannot be written, or another process works in it.
+        AccessError: if the folder cannot be written.
     """
     settings = {**settings, "data": data.fingerprint()}
 
@@ -140,14 +139,13 @@ def decode(
         examples = [(key, model.build_example(key, data.load(key), data.tasks[key], prompts.get(key))) for key in batch]
         return _decode_batch(model, examples)
 
-    with lock_folder(out_dir):
-        done = process_resumably(out_dir / PARTIAL, settings, data.by_length, batch_size, decode_batch)
-        results = {key: done[key] for key in data.speech}
-        gates = _trace_gates(model, data, prompts, results)
-        speed = _speed(results, data.num_samples)
-        run = {"decoded_with": dict(settings), **_describe(model, data), **speed}
-        write_files(out_dir, _contents(DecodeDir(out_dir), results, gates, run))
-        (out_dir / PARTIAL).unlink()
+    done = process_resumably(out_dir / PARTIAL, settings, data.by_length, batch_size, decode_batch)
+    results = {key: done[key] for key in data.speech}
+    gates = _trace_gates(model, data, prompts, results)
+    speed = _speed(results, data.num_samples)
+    run = {"decoded_with": dict(settings), **_describe(model, data), **speed}
+    write_files(out_dir, _contents(DecodeDir(out_dir), results, gates, run))
+    (out_dir / PARTIAL).unlink()
     return speed
 
 

@@ -67,6 +67,16 @@ def test_child_processes_do_not_keep_the_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_stays_empty_is_removed_again(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="failed"), lock_folder(tmp_path / "a"):
+        raise RuntimeError("failed")
+    with lock_folder(tmp_path / "b"):
+        (tmp_path / "b" / "file").touch()
+    with lock_folder(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AccessError, match="file: cannot write to this folder"), lock_folder(tmp_path / "file"):
