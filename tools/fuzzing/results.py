@@ -134,12 +134,9 @@ def _check_sources(folder: Path) -> str:
 
 def _lost_sources(name: str, text: str, expected: str) -> str:
     """A changed record of a folder that exists must be refused."""
-    recorded, known = json.loads(text), {os.path.realpath(name): each for name, each in json.loads(expected).items()}
-    wrong = [
-        source
-        for source, record in recorded.items()
-        if os.path.exists(source) and record != known.get(os.path.realpath(source))
-    ]
+    recorded = json.loads(text)
+    current = {source: json.loads(format_sources([source]))[source] for source in recorded if os.path.exists(source)}
+    wrong = [source for source, record in current.items() if record != recorded[source]]
     return f"{wrong} differ" if wrong else lost_json(text, recorded)
 
 
