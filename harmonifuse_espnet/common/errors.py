@@ -17,8 +17,6 @@ WORKER_KILLED = (
     "a worker process was killed, most likely because memory ran out; use fewer processes (--nj), then run the command "
     "again; completed work is kept"
 )
-
-
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")  # control characters, surrogates, separators of lines and paragraphs
 _IN_WORKER = re.compile(r"Caught (?P<name>\w+) in \w+ worker process \d+\.\s")
 _MAX_LENGTH = 1500  # characters of a message

@@ -98,7 +98,7 @@ def undeclared_bytes(path: Path, file: soundfile.SoundFile) -> int:
     if file.format == "AU":
         declared, present = _read_au_header(path)
         return max(present - declared, 0)
-    return _bytes_after_chunks(path)
+    return _bytes_after_chunks(path) if file.format in ("WAV", "WAVEX") else 0
 
 
 def _bytes_after_chunks(path: Path) -> int:

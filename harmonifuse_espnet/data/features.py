@@ -43,13 +43,14 @@ def write_feature_folder(data_dir: Path, out_dir: Path, extract: FeatureExtracto
         MissingFileError: if one of ``DUMP_TABLES`` is missing.
         AccessError: if the folder cannot be written.
     """
+    made_from = format_sources([data_dir])  # before reading, in case it changes meanwhile
     tables = {name: read_table(data_dir / name) for name in DUMP_TABLES}
     wav_scp, entries = tables["wav.scp"], {}
     shards = dump_features(wav_scp, extract, out_dir / "data", settings)
     for shard in progress(shards, math.ceil(len(wav_scp) / SHARD_SIZE), "shards"):
         entries.update(shard)
     contents = {name: format_table(table.items()) for name, table in tables.items() if name != "wav.scp"}
-    contents[MADE_FROM] = format_sources([data_dir])
+    contents[MADE_FROM] = made_from
     contents["utt2num_frames"] = format_table((key, str(frames)) for key, (_, frames) in sorted(entries.items()))
     contents["feats.scp"] = format_table((key, location) for key, (location, _) in sorted(entries.items()))
     write_files(out_dir, contents)

@@ -36,9 +36,10 @@ class SpeechTable(Mapping[str, np.ndarray]):
         """Read the audio or features of an utterance."""
         location = self.locations[utterance]
         try:
-            if self.file_type == "kaldi_ark" and not _is_audio(location):
-                return read_features(location)
-            return read_audio(location, SAMPLE_RATE)[0]
+            entry = _load(location) if self.file_type == "kaldi_ark" else None
+            if entry is None or isinstance(entry, tuple):
+                return read_audio(location, SAMPLE_RATE)[0]
+            return _check_features(entry, location)
         except (UserError, OSError) as error:
             kind = type(error) if isinstance(error, UserError) else InputError
             raise kind(f"{self.path}: utterance '{utterance}': {error}") from error
@@ -59,7 +60,10 @@ def read_features(location: str) -> np.ndarray:
         MissingFileError: if the archive does not exist.
         InputError: if the entry is damaged or no matrix, is empty, or has values that are not finite.
     """
-    features = _load(location)
+    return _check_features(_load(location), location)
+
+
+def _check_features(features: Any, location: str) -> np.ndarray:
     if not isinstance(features, np.ndarray) or features.ndim != 2 or not features.size:
         shape = features.shape if isinstance(features, np.ndarray) else "of audio"
         raise InputError(f"{location}: an entry {shape}, expected features (frames, width); run stage 3 again")
@@ -70,10 +74,6 @@ def read_features(location: str) -> np.ndarray:
             f"{int(bad.any(axis=1).argmax())}; run stage 3 again"
         )
     return features
-
-
-def _is_audio(location: str) -> bool:
-    return isinstance(_load(location), tuple)
 
 
 def _load(location: str) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-import kaldiio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from harmonifuse_espnet.common.progress import progress
 from harmonifuse_espnet.data.audio import read_audio
 from harmonifuse_espnet.data.datadir import check_same_ids, read_lengths, read_table
 from harmonifuse_espnet.data.provenance import MADE_FROM, check_sources, format_sources
+from harmonifuse_espnet.data.speech_table import read_features
 from harmonifuse_espnet.data.targets import Target, read_targets
 from harmonifuse_espnet.data.tasks import build_tasks, load_tasks
 from harmonifuse_espnet.data.tokenizer import Tokenizer, load_tokenizer
@@ -59,12 +59,11 @@ def collect_stats(
     made_from = format_sources([data_dir, tokenizer])  # before reading, in case one changes meanwhile
     targets = read_targets(data_dir, build_tasks(load_tasks(tasks)))
     loaded_tokenizer = load_tokenizer(tokenizer)
-    files: dict[str, str | bytes] = {
-        MADE_FROM: made_from,
-        "speech_shape": speech_shape(data_dir, feats_type, targets),
-        "text_shape": text_shape(targets, loaded_tokenizer),
-    }
-    summary = f"{out_dir}: lengths of {len(targets)} utterances{_describe_unknown(targets, loaded_tokenizer)}"
+    files: dict[str, str | bytes] = {MADE_FROM: made_from, "speech_shape": speech_shape(data_dir, feats_type, targets)}
+    files["text_shape"], unknown = text_shape(targets, loaded_tokenizer)
+    summary = f"{out_dir}: lengths of {len(targets)} utterances"
+    if unknown:
+        summary += f", {len(unknown)} of them with characters unknown to the tokenizer, first '{unknown[0]}'"
     with lock_folder(out_dir):
         if n_mels is not None:
             files["feats_stats.npz"], sampled = feats_stats(data_dir, feats_type, n_mels, max_utterances, seed)
@@ -103,27 +102,24 @@ def speech_shape(data_dir: Path, feats_type: str, targets: dict[str, Target]) ->
     return "".join(f"{utterance} {lengths[utterance]}\n" for utterance in targets)
 
 
-def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
-    """Return lines ``utterance tokens,vocab_size``, with the number of target tokens including eos.
+def text_shape(targets: dict[str, Target], tokenizer: Tokenizer) -> tuple[str, list[str]]:
+    """Count the target tokens of each utterance, including eos.
+
+    Returns:
+        Lines ``utterance tokens,vocab_size``; the utterances with characters that the tokenizer does not know.
 
     Raises:
         InputError: if a target has no tokens.
     """
-    lines = []
+    lines, unknown = [], []
     for utterance, target in targets.items():
         ids = tokenizer.encode(target.text)
         if not ids:
             raise InputError(f"utterance '{utterance}': {target.text!r} has no tokens in {tokenizer.name}; remove it")
+        if tokenizer.unk_id in ids:
+            unknown.append(utterance)
         lines.append(f"{utterance} {len(ids) + 1},{tokenizer.vocab_size}\n")
-    return "".join(lines)
-
-
-def _describe_unknown(targets: dict[str, Target], tokenizer: Tokenizer) -> str:
-    """Return the number of targets with characters that the tokenizer does not know, and the first of them."""
-    unknown = [key for key, target in targets.items() if tokenizer.unk_id in tokenizer.encode(target.text)]
-    if not unknown:
-        return ""
-    return f", {len(unknown)} of them with characters unknown to the tokenizer, first '{unknown[0]}'"
+    return "".join(lines), unknown
 
 
 def feats_stats(data_dir: Path, feats_type: str, n_mels: int, max_utterances: int, seed: int) -> tuple[bytes, int]:
@@ -178,8 +174,8 @@ def _compute_log_mel(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.fl
 def _read_dumped(scp: dict[str, str], n_mels: int) -> Iterator[NDArray[np.float64]]:
     """Yield the frames (T, n_mels) that stage 3 dumped."""
     for utterance, location in scp.items():
-        frames = kaldiio.load_mat(location)
-        if frames.ndim != 2 or frames.shape[1] != n_mels:
+        frames = read_features(location)
+        if frames.shape[1] != n_mels:
             raise InputError(
                 f"utterance '{utterance}': {location} has shape {frames.shape}, expected (frames, {n_mels}); "
                 "give the --n_mels that stage 3 used"

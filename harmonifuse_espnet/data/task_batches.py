@@ -43,12 +43,13 @@ def build_task_batches(
         InputError: if an utterance of the shape files has no task or an unknown one, ``per_task`` has a task without
             utterances, a task cannot be balanced, or ``shuffle_window`` is out of range.
     """
-    present = _present_tasks(utt2task, shape_files[0], per_task, tasks)
+    shapes = {path: read_table(path) for path in shape_files}
+    present = _present_tasks(utt2task, shape_files[0], shapes[shape_files[0]], per_task, tasks)
     streams: dict[str, TaskBatches] = {}
     for index, name in enumerate(present):
         options = {**sampler, **rename_options("task_batches", per_task.get(name, {}))}
         balanced, shuffle_window = options.pop("balanced", False), options.pop("shuffle_window", None)
-        batches, task_seed = _sample_batches(shape_files, utt2task, name, options), seed * len(present) + index
+        batches, task_seed = _sample_batches(shapes, utt2task, name, options), seed * len(present) + index
         if balanced:
             _check_balanced(tasks[name], options["type"], shuffle_window)
             streams[name] = BalancedBatches(batches, task_seed, _read_labels(text_file, name, batches))
@@ -82,10 +83,13 @@ def check_utterances(tables: Mapping[str, Collection[str]], shape_files: Sequenc
 
 
 def _present_tasks(
-    utt2task: Mapping[str, str], shape_file: str, per_task: Mapping[str, Mapping[str, Any]], tasks: Tasks
+    utt2task: Mapping[str, str],
+    shape_file: str,
+    keys: Collection[str],
+    per_task: Mapping[str, Mapping[str, Any]],
+    tasks: Tasks,
 ) -> list[str]:
-    """Return the tasks of the utterances in ``shape_file``, in the order of the table."""
-    keys = list(read_table(shape_file))
+    """Return the tasks of the utterances ``keys`` of ``shape_file``, in the order of the table."""
     missing = [key for key in keys if key not in utt2task]
     if missing:
         raise InputError(
@@ -106,13 +110,13 @@ def _present_tasks(
 
 
 def _sample_batches(
-    shape_files: Sequence[str], utt2task: Mapping[str, str], task: str, options: Mapping[str, Any]
+    shapes: Mapping[str, Mapping[str, str]], utt2task: Mapping[str, str], task: str, options: Mapping[str, Any]
 ) -> list[Sequence[str]]:
     """Run ESPnet's batch sampler on the lengths of one task, which it reads from files."""
     with TemporaryDirectory() as folder:
-        filtered = [str(Path(folder) / f"{index}.{Path(path).name}") for index, path in enumerate(shape_files)]
-        for source, target in zip(shape_files, filtered, strict=True):
-            kept = [(key, shape) for key, shape in read_table(source).items() if utt2task[key] == task]
+        filtered = [str(Path(folder) / f"{index}.{Path(path).name}") for index, path in enumerate(shapes)]
+        for lengths, target in zip(shapes.values(), filtered, strict=True):
+            kept = [(key, shape) for key, shape in lengths.items() if utt2task[key] == task]
             Path(target).write_text(format_table(kept), encoding="utf-8")
         return list(build_batch_sampler(shape_files=filtered, **options))
 

@@ -20,6 +20,7 @@ from harmonifuse_espnet.common.resuming import longest_first, process_resumably
 from harmonifuse_espnet.data.audio import SAMPLE_RATE, audio_stat, read_audio
 from harmonifuse_espnet.data.datadir import check_same_ids, format_table, read_lengths, read_table
 from harmonifuse_espnet.data.provenance import check_sources
+from harmonifuse_espnet.data.speech_table import read_features
 from harmonifuse_espnet.inference.gate_trace import GateTrace, trace_gate
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class DecodeData:
         """Read the speech of an utterance: samples (N,) or features (T, features)."""
         if self.feats_type == "raw":
             return read_audio(self.speech[key], SAMPLE_RATE)[0]
-        import kaldiio
-
-        return kaldiio.load_mat(self.speech[key])
+        return read_features(self.speech[key])
 
 
 def read_decode_data(data_dir: Path, feats_type: str) -> DecodeData:

@@ -101,10 +101,11 @@ def check_made_from(args: argparse.Namespace) -> None:
         InputError: if a source has changed; the message has the stage to run again.
     """
     for part in ("train", "valid"):
-        for path, _, _ in getattr(args, f"{part}_data_path_and_name_and_type"):
-            check_sources(Path(path).parent, "run stage 2 (and the stages after it) again: ./run.sh --stage 2")
-        for path in getattr(args, f"{part}_shape_file"):
-            check_sources(Path(path).parent, "run stage 5 again: ./run.sh --stage 5")
+        data_files = [path for path, _, _ in getattr(args, f"{part}_data_path_and_name_and_type")]
+        for folder in {Path(path).parent: None for path in data_files}:
+            check_sources(folder, "run stage 2 (and the stages after it) again: ./run.sh --stage 2")
+        for folder in {Path(path).parent: None for path in getattr(args, f"{part}_shape_file")}:
+            check_sources(folder, "run stage 5 again: ./run.sh --stage 5")
 
 
 def check_same_training(args: argparse.Namespace) -> None:

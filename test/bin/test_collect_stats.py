@@ -108,6 +108,18 @@ def test_statistics_of_dumped_features(folder: Path, capsys: pytest.CaptureFixtu
     assert (stats["count"], stats["sum"][0], stats["sum_square"][19]) == (9, 9.0, 15.0)
 
 
+def test_dumped_features_that_are_not_finite_give_no_statistics(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = folder / "dump"
+    features = {name: np.ones((3, 20), np.float32) for name in LENGTHS}
+    features["a1"][2, 5] = np.nan
+    kaldiio.save_ark(str(dump / "feats.ark"), features, scp=str(dump / "feats.scp"))
+    (dump / "utt2num_frames").write_text("".join(f"{name} 3\n" for name in LENGTHS))
+    message = failure(capsys, folder, "--feats_type", "fbank", "--feats_stats", "true", "--n_mels", "20")
+    assert message.endswith("1 of 60 values are NaN or infinite, the first in frame 2; run stage 3 again")
+
+
 def test_the_number_of_mel_bins_may_come_from_the_training_configuration(folder: Path) -> None:
     (folder / "train.yaml").write_text("frontend_conf: {n_mels: 24}\n")
     collect(folder, "--feats_stats", "true", "--train_config", str(folder / "train.yaml"))

@@ -6,16 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import kaldiio
+import numpy as np
 import pytest
 import torch
 import yaml
 from tiny import TABLE, Recipe
 
 from harmonifuse_espnet.bin.decode import main
+from harmonifuse_espnet.common.errors import InputError, MissingFileError
 from harmonifuse_espnet.common.experiment import read_run
 from harmonifuse_espnet.data.batch import SpeechBatch
 from harmonifuse_espnet.data.datadir import read_table
-from harmonifuse_espnet.inference.decoding import PARTIAL
+from harmonifuse_espnet.inference.decoding import PARTIAL, DecodeData
 from harmonifuse_espnet.inference.gate_trace import read_gates
 from harmonifuse_espnet.inference.speech2text import Speech2Text
 
@@ -280,6 +283,20 @@ def test_missing_files_utterances_and_tasks_are_named(failure: Any, recipe: Reci
     for name in ("wav.scp", "utt2task", "utt2num_samples"):
         (dump / name).write_text((recipe.folder / "test" / name).read_text().replace(" ser", " age"))
     assert "task 'age' is not in the table of tasks (asr, ser)" in failure("--data_dir", str(dump))
+
+
+def test_features_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    kaldiio.save_ark(str(tmp_path / "a.ark"), {"a": np.full((3, 2), np.inf, np.float32)})
+    location = f"{tmp_path}/a.ark:2"
+    data = DecodeData({"a": location, "b": f"{tmp_path}/b.ark:2"}, {"a": 1, "b": 1}, {"a": "asr", "b": "asr"}, "fbank")
+    with pytest.raises(InputError) as error:
+        data.load("a")
+    assert str(error.value) == (
+        f"{location}: 6 of 6 values are NaN or infinite, the first in frame 0; run stage 3 again"
+    )
+    with pytest.raises(MissingFileError) as error:
+        data.load("b")
+    assert str(error.value) == f"{tmp_path}/b.ark: no such archive; run stage 3 again, or stage 2 for audio"
 
 
 def test_invalid_search_options_and_prompts_are_refused(failure: Any, experiment: Path, tmp_path: Path) -> None:
